@@ -1,0 +1,179 @@
+//! What keeps the pair from being as it should, in sentences for an operator. The arbiter goes on looking in every case; nothing is
+//! given up for good.
+
+use replication::GtidSet;
+use thiserror::Error;
+
+/// One thing that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[expect(missing_docs, reason = "the sentences say it, with the fields in them")]
+pub enum Condition {
+    // What passes when something comes back.
+    #[error("{server} ({role}) does not answer: {why}")]
+    Silent {
+        server: String,
+        role: &'static str,
+        why: String,
+    },
+    #[error(
+        "writes wait for {primary}, which stays closed until {replica} is back: it may have committed what {replica} has not received"
+    )]
+    ClosedWithoutReplica { primary: String, replica: String },
+    #[error(
+        "writes wait for {primary}, which stays closed until {replica} has received all of it: {missing} transactions are missing"
+    )]
+    Receiving {
+        primary: String,
+        replica: String,
+        missing: u64,
+    },
+    #[error("{replica} is not connected to {primary}: {why}")]
+    NotConnected {
+        replica: String,
+        primary: String,
+        why: String,
+    },
+    #[error("{replica} receives from {primary} without acknowledging: its receiver is restarted")]
+    ReceivingOnly { replica: String, primary: String },
+    #[error(
+        "writes wait for {primary}, which stays closed until {replica} has acknowledged a heartbeat"
+    )]
+    FirstHeartbeat { primary: String, replica: String },
+    #[error("degraded: writes wait for {replica} to acknowledge them; reads go on")]
+    NotAcknowledging { replica: String },
+    #[error("{0} was restarted, and counts as in sync again once it has received everything")]
+    GrowingBack(String),
+    #[error(
+        "{0} is wired to another address, and is wired anew once all that it has received is applied"
+    )]
+    Rewiring(String),
+    #[error(
+        "{0} was taken offline after it had been opened: it is stopping, or somebody did it by hand (SET GLOBAL offline_mode = OFF takes it back)"
+    )]
+    TakenOffline(String),
+
+    // What a person has to look at.
+    #[error(
+        "{server} {what}, and there is no state: only an empty pair is set up. Give the arbiter its state back (the volume arbiter-state), \
+         or begin with empty servers"
+    )]
+    NotEmpty { server: String, what: String },
+    #[error(
+        "{0} and {1} have the same server_uuid: they are one server under two addresses, or the data of one is a copy of the other's (then \
+         remove the copy's auto.cnf)"
+    )]
+    SameServer(String, String),
+    #[error(
+        "the state is of {recorded}, and the configuration names {configured}: put `servers` right"
+    )]
+    OtherNames {
+        recorded: String,
+        configured: String,
+    },
+    #[error(
+        "{server} has another data directory than the one in the state (server_uuid {found}, not {recorded}), and nothing is touched. If all \
+         data was thrown away on purpose, throw the arbiter's state away too"
+    )]
+    OtherServer {
+        server: String,
+        found: String,
+        recorded: String,
+    },
+    #[error(
+        "{server} has a publication of epoch {published} with primary {primary}, and the state is of epoch {recorded}, so it is not the \
+         newest. Nothing is opened: give the arbiter its newest state back"
+    )]
+    OldState {
+        server: String,
+        published: u64,
+        primary: String,
+        recorded: u64,
+    },
+    #[error("{0} alone is in sync, and this arbiter opens a pair only where both are")]
+    Alone(String),
+    #[error(
+        "{server} has transactions of its own ({errant}): it is not attached, and has to be cloned"
+    )]
+    Errant { server: String, errant: GtidSet },
+    #[error(
+        "{primary} has lost transactions that {replica} received from it ({missing}), acknowledged writes perhaps among them: it is not opened"
+    )]
+    PrimaryLost {
+        primary: String,
+        replica: String,
+        missing: GtidSet,
+    },
+    #[error(
+        "{replica} lacks transactions that {primary} has purged ({missing}): it has to be cloned"
+    )]
+    Purged {
+        primary: String,
+        replica: String,
+        missing: GtidSet,
+    },
+    #[error(
+        "the applier of {server} stopped at error {number}: {message}. Put it right, then START REPLICA"
+    )]
+    ApplierStopped {
+        server: String,
+        number: u32,
+        message: String,
+    },
+    #[error(
+        "{0} is the primary and replicates from somebody: it is not opened (RESET REPLICA ALL ends that)"
+    )]
+    PrimaryReplicates(String),
+    #[error(
+        "{replica} receives from a server with server_uuid {found}, which is not {primary}: is the address of {primary} right?"
+    )]
+    ForeignSource {
+        replica: String,
+        primary: String,
+        found: String,
+    },
+    #[error("{0} is the replica and was writable: somebody had opened it. It is made read-only")]
+    WritableReplica(String),
+    #[error(
+        "semi-sync was off on {0} while it was open: somebody had turned it off, and what was acknowledged meanwhile {0} may have alone"
+    )]
+    SemiSyncWasOff(String),
+    #[error(
+        "semi-sync on {0} is not lossless: rpl_semi_sync_source_wait_point, _wait_for_replica_count, _wait_no_replica and _timeout have to be \
+         AFTER_SYNC, 1, ON and for ever"
+    )]
+    Lossy(String),
+}
+
+impl Condition {
+    /// Whether it passes by itself when what is away comes back; else somebody has to do what the sentence says.
+    #[must_use]
+    pub fn passes(&self) -> bool {
+        match self {
+            Self::Silent { .. }
+            | Self::ClosedWithoutReplica { .. }
+            | Self::Receiving { .. }
+            | Self::NotConnected { .. }
+            | Self::ReceivingOnly { .. }
+            | Self::FirstHeartbeat { .. }
+            | Self::NotAcknowledging { .. }
+            | Self::GrowingBack(_)
+            | Self::Rewiring(_)
+            | Self::TakenOffline(_) => true,
+            Self::NotEmpty { .. }
+            | Self::SameServer(..)
+            | Self::OtherNames { .. }
+            | Self::OtherServer { .. }
+            | Self::OldState { .. }
+            | Self::Alone(_)
+            | Self::Errant { .. }
+            | Self::PrimaryLost { .. }
+            | Self::Purged { .. }
+            | Self::ApplierStopped { .. }
+            | Self::PrimaryReplicates(_)
+            | Self::ForeignSource { .. }
+            | Self::WritableReplica(_)
+            | Self::SemiSyncWasOff(_)
+            | Self::Lossy(_) => false,
+        }
+    }
+}

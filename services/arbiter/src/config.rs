@@ -1,0 +1,146 @@
+//! The arbiter's configuration; arbiter.toml says what each key is.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use chassis::config::Problem;
+use replication::Endpoint;
+use serde::{Deserialize, Serialize};
+
+use crate::observe::Limits;
+
+/// See arbiter.toml.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "arbiter.toml documents each key, once")]
+pub struct Config {
+    pub admin_socket: PathBuf,
+    pub identity: PathBuf,
+    pub state_directory: PathBuf,
+    pub log: String,
+    pub first_primary: String,
+    pub server_identity: PathBuf,
+    pub tick_ms: u64,
+    pub probe_timeout_ms: u64,
+    pub step_timeout_ms: u64,
+    pub heartbeat_ms: u64,
+    pub acknowledge_timeout_ms: u64,
+    pub servers: Vec<Endpoint>,
+}
+
+impl Config {
+    /// The two servers, the first primary first. `None` where `problems` has something to say about them.
+    #[must_use]
+    pub fn pair(&self) -> Option<[Endpoint; 2]> {
+        let mut servers = self.servers.clone();
+        servers.sort_by_key(|server| server.name != self.first_primary);
+        servers.try_into().ok()
+    }
+
+    pub(crate) fn tick(&self) -> Duration {
+        Duration::from_millis(self.tick_ms)
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        Limits {
+            look: Duration::from_millis(self.probe_timeout_ms),
+            step: Duration::from_millis(self.step_timeout_ms),
+        }
+    }
+
+    pub(crate) fn heartbeat(&self) -> Duration {
+        Duration::from_millis(self.heartbeat_ms)
+    }
+
+    pub(crate) fn acknowledge_timeout(&self) -> Duration {
+        Duration::from_millis(self.acknowledge_timeout_ms)
+    }
+}
+
+impl chassis::config::Config for Config {
+    const SERVICE: &'static str = "arbiter";
+    const DEFAULT: &'static str = include_str!("../arbiter.toml");
+
+    fn admin_socket(&self) -> &Path {
+        &self.admin_socket
+    }
+
+    fn problems(&self) -> Vec<Problem> {
+        let mut problems: Vec<Problem> = [
+            Problem::outside("tick_ms", self.tick_ms, 10..=10_000),
+            Problem::outside("probe_timeout_ms", self.probe_timeout_ms, 50..=60_000),
+            Problem::outside("step_timeout_ms", self.step_timeout_ms, 1_000..=60_000),
+            Problem::outside("heartbeat_ms", self.heartbeat_ms, 50..=10_000),
+            Problem::outside(
+                "acknowledge_timeout_ms",
+                self.acknowledge_timeout_ms,
+                100..=600_000,
+            ),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        let names: Vec<&str> = self
+            .servers
+            .iter()
+            .map(|server| server.name.as_str())
+            .collect();
+        if names.len() != 2 || names[0] == names[1] {
+            problems.push(Problem::new(
+                "servers",
+                "two servers with different names",
+                format!("{names:?}"),
+            ));
+        }
+        if !names.contains(&self.first_primary.as_str()) {
+            problems.push(Problem::new(
+                "first_primary",
+                format!("one of {names:?}"),
+                &self.first_primary,
+            ));
+        }
+        // A name goes into a list in holdfast.cluster, a host into CHANGE REPLICATION SOURCE.
+        let plain = |text: &str| {
+            let fits = |b: u8| b.is_ascii_alphanumeric() || b"-._:".contains(&b);
+            (1..=64).contains(&text.len()) && text.bytes().all(fits)
+        };
+        let texts = self.servers.iter().flat_map(|s| [&s.name, &s.host]);
+        problems.extend(texts.filter(|text| !plain(text)).map(|text| {
+            let expected = "names and hosts of 1 to 64 letters, digits and `-._:`";
+            Problem::new("servers", expected, format!("`{text}`"))
+        }));
+        problems
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shipped_is_a_good_configuration() {
+        let config = chassis::config::load::<Config>(None, []).unwrap();
+        assert_eq!(config.servers.len(), 2);
+    }
+
+    #[test]
+    fn a_first_primary_that_is_none_of_the_servers_is_refused() {
+        let variable = (
+            "HOLDFAST_ARBITER__FIRST_PRIMARY".to_owned(),
+            "mysql-9".to_owned(),
+        );
+        let error = chassis::config::load::<Config>(None, [variable]).unwrap_err();
+        assert!(error.to_string().contains("key `first_primary`"), "{error}");
+    }
+
+    #[test]
+    fn a_host_that_could_end_a_string_is_refused() {
+        let servers =
+            "[{name='mysql-1', host='a', port=1}, {name='mysql-2', host=\"it's\", port=1}]";
+        let variable = ("HOLDFAST_ARBITER__SERVERS".to_owned(), servers.to_owned());
+        let error = chassis::config::load::<Config>(None, [variable]).unwrap_err();
+        assert!(error.to_string().contains("`it's`"), "{error}");
+    }
+}

@@ -1,0 +1,132 @@
+//! The arbiter's metrics. Every label value is there from the start, at 0, so that a graph never lies by absence.
+
+use telemetry::metrics::{Gauge, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+
+use crate::{status::Status, step::Step};
+
+/// A handle on every metric.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    epoch: IntGauge,
+    open: IntGauge,
+    acknowledging: IntGauge,
+    refusals: IntGauge,
+    lag: Gauge,
+    reachable: IntGaugeVec,
+    role: IntGaugeVec,
+    in_sync: IntGaugeVec,
+    steps: IntCounterVec,
+}
+
+const ROLES: [&str; 3] = ["primary", "replica", "none"];
+
+impl Metrics {
+    /// Registers everything, for these servers.
+    ///
+    /// # Errors
+    /// When the registry has one of the names already.
+    pub fn new<'s>(
+        registry: &Registry,
+        servers: impl IntoIterator<Item = &'s str>,
+    ) -> Result<Self, prometheus::Error> {
+        let gauge = |name: &str, help: &str| {
+            let gauge = IntGauge::new(name, help)?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok::<_, prometheus::Error>(gauge)
+        };
+        let gauges = |name: &str, help: &str, labels: &[&str]| {
+            let gauges = IntGaugeVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(gauges.clone()))?;
+            Ok::<_, prometheus::Error>(gauges)
+        };
+        let lag = Gauge::new(
+            "arbiter_replica_lag_seconds",
+            "The age of what the replica has received and not applied; -1 where it is not known.",
+        )?;
+        registry.register(Box::new(lag.clone()))?;
+        let steps = IntCounterVec::new(
+            Opts::new("arbiter_steps_total", "Steps, by what came of them."),
+            &["step", "outcome"],
+        )?;
+        registry.register(Box::new(steps.clone()))?;
+        let metrics = Self {
+            epoch: gauge(
+                "arbiter_epoch",
+                "The epoch of the durable state; 0 before the first.",
+            )?,
+            open: gauge("arbiter_primary_open", "1 if the primary takes writes.")?,
+            acknowledging: gauge(
+                "arbiter_acknowledging",
+                "1 if the replica acknowledged the last heartbeat in time; if not, writes wait.",
+            )?,
+            refusals: gauge(
+                "arbiter_refusals",
+                "Conditions that a person has to look at.",
+            )?,
+            lag,
+            reachable: gauges(
+                "arbiter_server_reachable",
+                "1 if the server answered the last look.",
+                &["server"],
+            )?,
+            role: gauges(
+                "arbiter_role",
+                "1 for the role that a server has.",
+                &["server", "role"],
+            )?,
+            in_sync: gauges(
+                "arbiter_in_sync",
+                "1 if the server is in the durable in-sync set.",
+                &["server"],
+            )?,
+            steps,
+        };
+        for server in servers {
+            metrics.reachable.with_label_values(&[server]);
+            metrics.in_sync.with_label_values(&[server]);
+            for role in ROLES {
+                metrics.role.with_label_values(&[server, role]);
+            }
+        }
+        for step in Step::NAMES {
+            for outcome in ["done", "failed"] {
+                metrics.steps.with_label_values(&[step, outcome]);
+            }
+        }
+        Ok(metrics)
+    }
+
+    /// Counts a step.
+    pub fn count(&self, step: &Step, done: bool) {
+        let outcome = if done { "done" } else { "failed" };
+        self.steps.with_label_values(&[step.name(), outcome]).inc();
+    }
+
+    /// Sets the gauges to the latest status.
+    pub fn set(&self, status: &Status) {
+        self.epoch
+            .set(i64::try_from(status.epoch).unwrap_or(i64::MAX));
+        self.open.set(status.open.into());
+        self.acknowledging.set(status.acknowledging.into());
+        self.refusals
+            .set(i64::try_from(status.refusals.len()).unwrap_or(i64::MAX));
+        let lag_ms = status.servers.iter().find_map(|server| server.lag_ms);
+        self.lag.set(lag_ms.map_or(-1.0, |ms| {
+            std::time::Duration::from_millis(ms).as_secs_f64()
+        }));
+        for server in &status.servers {
+            let name = server.name.as_str();
+            self.reachable
+                .with_label_values(&[name])
+                .set(server.reachable.into());
+            self.in_sync
+                .with_label_values(&[name])
+                .set(status.in_sync.contains(&server.name).into());
+            for role in ROLES {
+                self.role
+                    .with_label_values(&[name, role])
+                    .set((server.role == role).into());
+            }
+        }
+    }
+}

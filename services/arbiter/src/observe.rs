@@ -1,0 +1,165 @@
+//! What can be seen of the servers, at one time each.
+
+use std::time::Duration;
+
+use replication::{
+    ClusterRow, GtidSet, ReplicaFacts, SemiSyncFacts, ServerFacts, boot, cluster_row,
+    replica_facts, semi_sync_facts, server_facts,
+};
+use sqlx::{ConnectOptions, Executor, MySqlConnection, mysql::MySqlConnectOptions};
+use tokio::time::timeout;
+
+/// What one server said, or why it did not.
+pub type Observation = Result<Facts, String>;
+
+/// What a server said of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// Which boot this is.
+    pub boot: String,
+    /// Identity, switches, history.
+    pub server: ServerFacts,
+    /// Its replica side.
+    pub replica: Option<ReplicaFacts>,
+    /// Its semi-synchronous side.
+    pub semi_sync: SemiSyncFacts,
+    /// The roles that are published on it.
+    pub row: Option<ClusterRow>,
+}
+
+impl Facts {
+    /// All that it has: executed, or received and not applied yet.
+    #[must_use]
+    pub fn holds(&self) -> GtidSet {
+        match &self.replica {
+            Some(replica) => self.server.executed.union(&replica.received),
+            None => self.server.executed.clone(),
+        }
+    }
+
+    /// Whether the arbiter can write here; perhaps it alone.
+    #[must_use]
+    pub fn takes_ours(&self) -> bool {
+        !self.server.super_read_only && !self.server.offline_mode
+    }
+
+    /// Whether everybody can write here.
+    #[must_use]
+    pub fn open(&self) -> bool {
+        !self.server.read_only && !self.server.offline_mode
+    }
+}
+
+/// A server and the arbiter's one connection to it, which is kept: logins can hang behind account statements. What is done to a server
+/// is done on the connection that it was looked at by, so nothing is ever done to a server that has restarted since.
+pub struct Server {
+    /// Its name.
+    pub name: String,
+    options: MySqlConnectOptions,
+    connection: Option<MySqlConnection>,
+    limits: Limits,
+}
+
+/// How long a server may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// To answer all questions of one look, connecting included.
+    pub look: Duration,
+    /// To do one step.
+    pub step: Duration,
+}
+
+impl Server {
+    /// A server that is not connected yet.
+    #[must_use]
+    pub fn new(name: &str, options: MySqlConnectOptions, limits: Limits) -> Self {
+        Self {
+            name: name.to_owned(),
+            options,
+            connection: None,
+            limits,
+        }
+    }
+
+    /// Looks; connects if need be.
+    pub async fn observe(&mut self) -> Observation {
+        let looked = timeout(self.limits.look, async {
+            let mut connection = match self.connection.take() {
+                Some(connection) => connection,
+                None => connect(&self.options).await?,
+            };
+            let facts = Facts {
+                boot: boot(&mut connection).await?,
+                row: cluster_row(&mut connection).await?,
+                replica: replica_facts(&mut connection).await?,
+                semi_sync: semi_sync_facts(&mut connection).await?,
+                server: server_facts(&mut connection).await?,
+            };
+            Ok((connection, facts))
+        });
+        // Only a look that was answered whole keeps the connection.
+        let (connection, facts) = bounded(looked.await, self.limits.look)?;
+        self.connection = Some(connection);
+        Ok(facts)
+    }
+
+    /// Runs statements, one after another, on the connection of the last look.
+    ///
+    /// # Errors
+    /// In words: the first that failed or did not end in time, or that the connection is gone.
+    pub async fn execute(&mut self, statements: &[String]) -> Result<(), String> {
+        let mut connection = self
+            .connection
+            .take()
+            .ok_or("the connection that it was looked at by is gone")?;
+        let done = timeout(self.limits.step, run(&mut connection, statements)).await;
+        bounded(done, self.limits.step)?;
+        self.connection = Some(connection);
+        Ok(())
+    }
+
+    /// Writes rows of the arbiter's own, on a connection for this alone: a commit may wait for its acknowledgement, and looking must not
+    /// wait with it. A server that has restarted since is read-only, and refuses.
+    ///
+    /// # Errors
+    /// As [`execute`](Self::execute). What did not end in time may end later.
+    pub async fn write(&self, statements: &[String]) -> Result<(), String> {
+        let written = timeout(self.limits.step, async {
+            let mut connection = connect(&self.options).await?;
+            connection
+                .execute("SET SESSION gtid_next = 'AUTOMATIC:arbiter'")
+                .await?;
+            run(&mut connection, statements).await
+        });
+        bounded(written.await, self.limits.step)
+    }
+}
+
+async fn connect(options: &MySqlConnectOptions) -> Result<MySqlConnection, sqlx::Error> {
+    let mut connection = options.connect().await?;
+    // Nothing of ours may wait for a lock behind commits that wait for a replica.
+    connection
+        .execute("SET SESSION lock_wait_timeout = 1, innodb_lock_wait_timeout = 1")
+        .await?;
+    Ok(connection)
+}
+
+async fn run(connection: &mut MySqlConnection, statements: &[String]) -> Result<(), sqlx::Error> {
+    for statement in statements {
+        connection
+            .execute(sqlx::AssertSqlSafe(statement.as_str()))
+            .await?;
+    }
+    Ok(())
+}
+
+fn bounded<T>(
+    outcome: Result<Result<T, sqlx::Error>, tokio::time::error::Elapsed>,
+    limit: Duration,
+) -> Result<T, String> {
+    match outcome {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("no answer within {limit:?}")),
+    }
+}

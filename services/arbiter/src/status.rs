@@ -1,0 +1,175 @@
+//! What the arbiter knows, for people and for programs.
+
+use std::fmt::Write;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    decide::Decision,
+    look::{Heart, Look},
+    observe::{Facts, Observation},
+    state::State,
+};
+
+/// Everything, as `arbiter status --json` prints it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The epoch, 0 before the first state.
+    pub epoch: u64,
+    /// The phase: `none` before the first state.
+    pub phase: String,
+    /// The primary of the epoch.
+    pub primary: String,
+    /// The servers that hold every acknowledged write.
+    pub in_sync: Vec<String>,
+    /// Whether the primary takes writes.
+    pub open: bool,
+    /// Whether the last heartbeat was acknowledged by the replica in time: if not, commits wait.
+    pub acknowledging: bool,
+    /// What is waited for.
+    pub waits: Vec<String>,
+    /// What a person has to look at.
+    pub refusals: Vec<String>,
+    /// The servers.
+    pub servers: Vec<ServerStatus>,
+}
+
+/// One server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerStatus {
+    /// Its name.
+    pub name: String,
+    /// `primary`, `replica`, or `none` before the first state.
+    pub role: String,
+    /// Whether it answered.
+    pub reachable: bool,
+    /// Why not.
+    pub error: String,
+    /// `read_only`: nobody but the arbiter can write here, and if `super_read_only`, nobody at all.
+    pub read_only: bool,
+    /// `super_read_only`.
+    pub super_read_only: bool,
+    /// `offline_mode`: nobody but the arbiter can log in.
+    pub offline_mode: bool,
+    /// Whether it acknowledges what it receives, by the last heartbeat; for a replica.
+    pub acknowledging: Option<bool>,
+    /// What it has executed.
+    pub executed: String,
+    /// The receiver's state, for a replica.
+    pub receiver: Option<String>,
+    /// Whether the applier runs, for a replica.
+    pub applier: Option<bool>,
+    /// The age of what it has received and not applied, in milliseconds, for a replica.
+    pub lag_ms: Option<u64>,
+}
+
+impl Status {
+    /// From what was decided and seen last.
+    #[must_use]
+    pub fn of(state: Option<&State>, decision: &Decision, look: &Look) -> Self {
+        let primary = state.map_or("", |state| state.primary.as_str());
+        let acknowledging = look.heart == Heart::Beats;
+        let servers = look
+            .servers
+            .iter()
+            .map(|(name, observation)| server(name, primary, acknowledging, observation))
+            .collect();
+        let open = look.facts(primary).is_some_and(Facts::open);
+        Self {
+            epoch: state.map_or(0, |state| state.epoch),
+            phase: state
+                .map_or("none", |state| state.phase.as_str())
+                .to_owned(),
+            primary: primary.to_owned(),
+            in_sync: state
+                .map(|state| state.in_sync.iter().cloned().collect())
+                .unwrap_or_default(),
+            open,
+            acknowledging,
+            waits: decision.waits(),
+            refusals: decision.refusals(),
+            servers,
+        }
+    }
+
+    /// For a terminal.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        let mut text = String::new();
+        let writes = match (self.open, self.acknowledging) {
+            (true, true) => "open",
+            (true, false) => "wait for the replica's acknowledgement",
+            (false, _) => "closed",
+        };
+        let _ = writeln!(
+            text,
+            "epoch {}   phase {}   in sync {}   writes {writes}",
+            self.epoch,
+            self.phase,
+            self.in_sync.join(", ")
+        );
+        for server in &self.servers {
+            let state = match (server.reachable, server.offline_mode, server.read_only) {
+                (false, ..) => "away",
+                (_, true, _) => "closed",
+                (_, _, true) => "read-only",
+                _ => "open",
+            };
+            let lag = server
+                .lag_ms
+                .map(|lag| format!("   lag {lag} ms"))
+                .unwrap_or_default();
+            let error = if server.error.is_empty() {
+                String::new()
+            } else {
+                format!("   {}", server.error)
+            };
+            let _ = writeln!(
+                text,
+                "{:<10} {:<8} {state:<10}{lag}{error}",
+                server.name, server.role
+            );
+        }
+        for wait in &self.waits {
+            let _ = writeln!(text, "waits: {wait}");
+        }
+        for refusal in &self.refusals {
+            let _ = writeln!(text, "needs a person: {refusal}");
+        }
+        text
+    }
+}
+
+fn server(
+    name: &str,
+    primary: &str,
+    acknowledging: bool,
+    observation: &Observation,
+) -> ServerStatus {
+    let role = match primary {
+        "" => "none",
+        primary if primary == name => "primary",
+        _ => "replica",
+    };
+    let facts = observation.as_ref().ok();
+    let replica = facts.and_then(|facts| facts.replica.as_ref());
+    let lag = facts
+        .zip(replica)
+        .and_then(|(facts, replica)| replica.lag(&facts.server.executed).behind);
+    ServerStatus {
+        name: name.to_owned(),
+        role: role.to_owned(),
+        reachable: facts.is_some(),
+        error: observation.as_ref().err().cloned().unwrap_or_default(),
+        read_only: facts.is_some_and(|facts| facts.server.read_only),
+        super_read_only: facts.is_some_and(|facts| facts.server.super_read_only),
+        offline_mode: facts.is_some_and(|facts| facts.server.offline_mode),
+        acknowledging: (role == "replica").then_some(acknowledging),
+        executed: facts
+            .map(|facts| facts.server.executed.to_string())
+            .unwrap_or_default(),
+        receiver: replica.map(|replica| replica.receiver.clone()),
+        applier: replica.map(|replica| replica.applier_on),
+        lag_ms: lag.map(|lag| u64::try_from(lag.as_millis()).unwrap_or(u64::MAX)),
+    }
+}

@@ -1,0 +1,376 @@
+//! The balancer's configuration: `balancer.toml` beside this crate is the commented list of its keys.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use chassis::config::Problem;
+use serde::{Deserialize, Serialize};
+
+use crate::health::Policy;
+
+/// An idle connection older than this may already be closed by a web server (axum's own time is 30 s).
+const IDLE_S_MAX: u64 = 20;
+
+/// Everything that can be configured.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)] // balancer.toml says what each key is
+pub struct Config {
+    pub instance: usize,
+    pub log: String,
+    pub identity: PathBuf,
+    pub admin_socket: PathBuf,
+    pub threads: usize,
+    pub backends: Vec<BackendConfig>,
+    pub listen: Listen,
+    pub edge: Edge,
+    pub request: Request,
+    pub backend: Exchange,
+    pub health: HealthChecks,
+    pub access_log: AccessLog,
+    pub stop: Stop,
+}
+
+/// `[[backends]]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct BackendConfig {
+    pub name: String,
+    pub host: String,
+    pub port: u16,
+}
+
+/// `[listen]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Listen {
+    pub https: SocketAddr,
+    pub redirect: SocketAddr,
+    pub connections_max: usize,
+    pub handshake_timeout_ms: u64,
+}
+
+/// `[edge]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Edge {
+    pub host: String,
+    pub https_port: u16,
+    pub hsts_max_age_s: u64,
+    pub expose_topology: bool,
+    pub refuse_unknown_hosts: bool,
+    pub trace_sample_percent: u8,
+}
+
+/// `[request]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Request {
+    pub header_bytes_max: u32,
+    pub header_timeout_ms: u64,
+    pub body_bytes_max: u64,
+    pub body_idle_timeout_ms: u64,
+    pub write_timeout_ms: u64,
+    pub keep_alive_s: u64,
+    pub http2_streams_max: u32,
+}
+
+/// `[backend]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Exchange {
+    pub role: String,
+    pub connect_timeout_ms: u64,
+    pub handshake_timeout_ms: u64,
+    pub answer_timeout_ms: u64,
+    pub write_timeout_ms: u64,
+    pub idle_connections_max: usize,
+    pub idle_s: u64,
+    pub tries_max: usize,
+}
+
+/// `[health]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct HealthChecks {
+    pub path: String,
+    pub interval_ms: u64,
+    pub interval_in_doubt_ms: u64,
+    pub timeout_ms: u64,
+    pub rise: u32,
+    pub fall: u32,
+    pub jitter_percent: u8,
+}
+
+/// `[access_log]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct AccessLog {
+    pub enabled: bool,
+    pub queue_lines_max: usize,
+}
+
+/// `[stop]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Stop {
+    pub accept_ms: u64,
+    pub quiet_ms: u64,
+    pub deadline_ms: u64,
+}
+
+impl Config {
+    /// Worker threads, once 0 is replaced by what the machine has.
+    pub fn threads(&self) -> usize {
+        match self.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
+        }
+    }
+}
+
+impl HealthChecks {
+    /// The part of it that decides.
+    pub fn policy(&self) -> Policy {
+        Policy {
+            interval: Duration::from_millis(self.interval_ms),
+            interval_in_doubt: Duration::from_millis(self.interval_in_doubt_ms),
+            rise: self.rise,
+            fall: self.fall,
+            jitter: f64::from(self.jitter_percent) / 100.0,
+        }
+    }
+}
+
+impl chassis::config::Config for Config {
+    const SERVICE: &'static str = "balancer";
+    const DEFAULT: &'static str = include_str!("../balancer.toml");
+
+    fn admin_socket(&self) -> &Path {
+        &self.admin_socket
+    }
+
+    fn problems(&self) -> Vec<Problem> {
+        const MINUTES_MS: u64 = 600_000;
+        let Config {
+            listen,
+            edge,
+            request,
+            backend,
+            health,
+            stop,
+            ..
+        } = self;
+        let outside = [
+            Problem::outside("instance", self.instance, 1..=64),
+            Problem::outside("threads", self.threads, 0..=1024),
+            Problem::outside(
+                "listen.connections_max",
+                listen.connections_max,
+                1..=1_000_000,
+            ),
+            Problem::outside(
+                "listen.handshake_timeout_ms",
+                listen.handshake_timeout_ms,
+                1..=MINUTES_MS,
+            ),
+            Problem::outside("edge.https_port", edge.https_port, 1..=65_535),
+            Problem::outside(
+                "edge.trace_sample_percent",
+                edge.trace_sample_percent,
+                0..=100,
+            ),
+            Problem::outside(
+                "request.header_bytes_max",
+                request.header_bytes_max,
+                1024..=1_048_576,
+            ),
+            Problem::outside(
+                "request.header_timeout_ms",
+                request.header_timeout_ms,
+                100..=MINUTES_MS,
+            ),
+            Problem::outside(
+                "request.body_bytes_max",
+                request.body_bytes_max,
+                1..=1 << 40,
+            ),
+            Problem::outside(
+                "request.body_idle_timeout_ms",
+                request.body_idle_timeout_ms,
+                1..=MINUTES_MS,
+            ),
+            Problem::outside(
+                "request.write_timeout_ms",
+                request.write_timeout_ms,
+                1..=MINUTES_MS,
+            ),
+            Problem::outside("request.keep_alive_s", request.keep_alive_s, 1..=3600),
+            Problem::outside(
+                "request.http2_streams_max",
+                request.http2_streams_max,
+                1..=10_000,
+            ),
+            Problem::outside(
+                "backend.connect_timeout_ms",
+                backend.connect_timeout_ms,
+                1..=MINUTES_MS,
+            ),
+            Problem::outside(
+                "backend.handshake_timeout_ms",
+                backend.handshake_timeout_ms,
+                1..=MINUTES_MS,
+            ),
+            Problem::outside(
+                "backend.answer_timeout_ms",
+                backend.answer_timeout_ms,
+                1..=MINUTES_MS,
+            ),
+            Problem::outside(
+                "backend.write_timeout_ms",
+                backend.write_timeout_ms,
+                1..=MINUTES_MS,
+            ),
+            Problem::outside(
+                "backend.idle_connections_max",
+                backend.idle_connections_max,
+                1..=100_000,
+            ),
+            Problem::outside("backend.idle_s", backend.idle_s, 1..=IDLE_S_MAX),
+            Problem::outside("backend.tries_max", backend.tries_max, 1..=16),
+            Problem::outside("health.interval_ms", health.interval_ms, 10..=MINUTES_MS),
+            Problem::outside(
+                "health.interval_in_doubt_ms",
+                health.interval_in_doubt_ms,
+                10..=MINUTES_MS,
+            ),
+            Problem::outside("health.timeout_ms", health.timeout_ms, 1..=MINUTES_MS),
+            Problem::outside("health.rise", health.rise, 1..=1000),
+            Problem::outside("health.fall", health.fall, 1..=1000),
+            Problem::outside("health.jitter_percent", health.jitter_percent, 0..=100),
+            Problem::outside(
+                "access_log.queue_lines_max",
+                self.access_log.queue_lines_max,
+                1..=1 << 20,
+            ),
+            Problem::outside("stop.accept_ms", stop.accept_ms, 0..=MINUTES_MS),
+            Problem::outside("stop.quiet_ms", stop.quiet_ms, 0..=MINUTES_MS),
+            Problem::outside("stop.deadline_ms", stop.deadline_ms, 1..=MINUTES_MS),
+        ];
+        let mut problems: Vec<_> = outside.into_iter().flatten().collect();
+        if !health.path.starts_with('/') {
+            problems.push(Problem::new(
+                "health.path",
+                "a path that begins with /",
+                &health.path,
+            ));
+        }
+        if crate::names::host_of(&edge.host) != Some(edge.host.as_str()) {
+            problems.push(Problem::new(
+                "edge.host",
+                "a host name or an IPv4 address, without a port",
+                &edge.host,
+            ));
+        }
+        problems.extend(backend_problems(&self.backends));
+        problems
+    }
+}
+
+fn backend_problems(backends: &[BackendConfig]) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    if backends.is_empty() {
+        problems.push(Problem::new("backends", "at least one backend", "none"));
+    }
+    let mut names = HashSet::new();
+    for (index, backend) in backends.iter().enumerate() {
+        let key = |part| format!("backends[{index}].{part}");
+        if crate::names::host_of(&backend.name) != Some(backend.name.as_str()) {
+            problems.push(Problem::new(&key("name"), "a host name", &backend.name));
+        }
+        if !names.insert(&backend.name) {
+            problems.push(Problem::new(
+                &key("name"),
+                "a name that no other backend has",
+                &backend.name,
+            ));
+        }
+        if backend.host.is_empty() {
+            problems.push(Problem::new(
+                &key("host"),
+                "a host name or an address",
+                "nothing",
+            ));
+        }
+        problems.extend(Problem::outside(&key("port"), backend.port, 1..=65_535));
+    }
+    problems
+}
+
+#[cfg(test)]
+mod tests {
+    use chassis::config::load;
+
+    use super::*;
+
+    fn with(variable: &str, value: &str) -> Result<Config, String> {
+        let environment = [(format!("HOLDFAST_BALANCER__{variable}"), value.to_owned())];
+        load::<Config>(None, environment).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_shipped_configuration_is_good() {
+        let config = load::<Config>(None, []).unwrap();
+        let names: Vec<_> = config.backends.iter().map(|b| b.name.as_str()).collect();
+        assert_eq!(vec!["web-1", "web-2"], names);
+        assert!(config.threads() > 0);
+    }
+
+    #[test]
+    fn backends_can_be_given_by_the_environment() {
+        let config = with(
+            "BACKENDS",
+            r#"[{ name = "web-9", host = "127.0.0.1", port = 1 }]"#,
+        )
+        .unwrap();
+        assert_eq!("web-9", config.backends[0].name);
+    }
+
+    #[test]
+    fn a_wrong_value_is_named_with_its_key_and_what_is_expected() {
+        let cases = [
+            ("BACKEND__IDLE_S", "21", "backend.idle_s"),
+            ("HEALTH__FALL", "0", "health.fall"),
+            ("HEALTH__PATH", "readyz", "health.path"),
+            ("EDGE__HOST", "localhost:8443", "edge.host"),
+            ("BACKENDS", "[]", "backends"),
+            (
+                "BACKENDS",
+                r#"[{ name = "a", host = "a", port = 1 }, { name = "a", host = "b", port = 1 }]"#,
+                "backends[1].name",
+            ),
+            (
+                "BACKENDS",
+                r#"[{ name = "a", host = "a", port = 0 }]"#,
+                "backends[0].port",
+            ),
+        ];
+        for (variable, value, key) in cases {
+            let error = with(variable, value).unwrap_err();
+            assert!(
+                error.contains(&format!("key `{key}`: expected")),
+                "{variable}={value}: {error}"
+            );
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! The names that our certificate is good for: hosts that a request may be meant for.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+/// Host names in lower case and addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Names {
+    hosts: HashSet<String>,
+    addresses: HashSet<IpAddr>,
+}
+
+impl Names {
+    /// The subject alternative names of a certificate; empty if it has none or cannot be read.
+    pub fn of_certificate(der: &[u8]) -> Names {
+        let mut names = Names::default();
+        let Ok((_, certificate)) = X509Certificate::from_der(der) else {
+            return names;
+        };
+        let Ok(Some(alternatives)) = certificate.subject_alternative_name() else {
+            return names;
+        };
+        for name in &alternatives.value.general_names {
+            match name {
+                GeneralName::DNSName(host) => names.add(host),
+                GeneralName::IPAddress(octets) => names.addresses.extend(address(octets)),
+                _ => {}
+            }
+        }
+        names
+    }
+
+    /// Adds a host name, or an address in text.
+    pub fn add(&mut self, host: &str) {
+        match host.parse() {
+            Ok(address) => {
+                self.addresses.insert(address);
+            }
+            Err(_) => {
+                self.hosts.insert(host.to_ascii_lowercase());
+            }
+        }
+    }
+
+    /// Whether `host` (no port, an IPv6 address without its brackets) is one of them.
+    pub fn contains(&self, host: &str) -> bool {
+        match host.parse::<IpAddr>() {
+            Ok(address) => self.addresses.contains(&address),
+            Err(_) => self
+                .hosts
+                .contains(&host.trim_end_matches('.').to_ascii_lowercase()),
+        }
+    }
+}
+
+/// The host in an authority (`host`, `host:port`, `[::1]:port`), without brackets; `None` if it is not one.
+pub fn host_of(authority: &str) -> Option<&str> {
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(rest) => {
+            let (address, port) = rest.split_once(']')?;
+            address.parse::<std::net::Ipv6Addr>().ok()?;
+            (address, port.strip_prefix(':').unwrap_or(port))
+        }
+        None => authority.split_once(':').unwrap_or((authority, "")),
+    };
+    let is_host = !host.is_empty()
+        && host
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte));
+    let is_port = port.is_empty() || port.parse::<u16>().is_ok();
+    (is_host && is_port).then_some(host)
+}
+
+fn address(octets: &[u8]) -> Option<IpAddr> {
+    match octets.len() {
+        4 => <[u8; 4]>::try_from(octets).ok().map(IpAddr::from),
+        16 => <[u8; 16]>::try_from(octets).ok().map(IpAddr::from),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names() -> Names {
+        let mut names = Names::default();
+        for name in ["localhost", "balancer-1", "127.0.0.1", "::1"] {
+            names.add(name);
+        }
+        names
+    }
+
+    #[test]
+    fn names_are_compared_without_case_and_final_dot_and_addresses_by_value() {
+        for ours in ["localhost", "LocalHost.", "127.0.0.1", "0:0:0:0:0:0:0:1"] {
+            assert!(names().contains(ours), "{ours}");
+        }
+        for other in ["example.org", "localhost.example.org", "127.0.0.2", ""] {
+            assert!(!names().contains(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn an_authority_is_a_host_with_or_without_a_port() {
+        let cases = [
+            ("localhost", Some("localhost")),
+            ("localhost:8443", Some("localhost")),
+            ("localhost:", Some("localhost")),
+            ("[::1]:8443", Some("::1")),
+            ("[::1]", Some("::1")),
+            ("localhost:http", None),
+            ("localhost:99999", None),
+            ("a b", None),
+            ("a/b", None),
+            ("user@host", None),
+            ("[::1", None),
+            ("[nonsense]", None),
+            (":8443", None),
+            ("", None),
+        ];
+        for (authority, host) in cases {
+            assert_eq!(host, host_of(authority), "{authority}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_certificate_has_no_names() {
+        assert_eq!(
+            Names::default(),
+            Names::of_certificate(b"not a certificate")
+        );
+    }
+}

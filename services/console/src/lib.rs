@@ -1,0 +1,1 @@
+//! What ./stack asks when no single service can answer: status, doctor.

@@ -1,0 +1,2 @@
+//! The program `console`; everything is in the library beside it.
+fn main() {}

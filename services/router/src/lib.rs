@@ -1,0 +1,276 @@
+//! Splits sqlx queries between a MySQL primary and its replicas, safely and fresh.
+//!
+//! Use `&Router` where you would use `&MySqlPool`. A statement goes to a replica only if a lexer proves that it only reads
+//! ([`classify`]), and only if that replica is fresh for the session: it has applied everything that the session has written, on
+//! whichever process, and is not further behind than `max_lag`. Everything else goes to the primary. Roles come from the row
+//! `holdfast.cluster` on the servers themselves; a server that is away is known before a statement is sent to it, so that an error
+//! takes milliseconds.
+//!
+//! It is not a proxy: it has no port, parses no result, and rewrites no statement. It never sends a write twice.
+//!
+//! ```no_run
+//! # async fn example(router: router::Router) -> Result<(), Box<dyn std::error::Error>> {
+//! let db = router.session(None); // one for each request
+//! let names: Vec<String> = sqlx::query_scalar("SELECT name FROM owners").fetch_all(&db).await?; // a replica
+//! let mut tx = db.begin().await?; // the primary
+//! sqlx::query("INSERT INTO owners (name) VALUES (?)").bind("Ada").execute(&mut *tx).await?;
+//! tx.commit().await?;
+//! let token = db.causal_token().await?; // proves the write to another process
+//! # Ok(()) }
+//! ```
+
+mod causal;
+mod choose;
+pub mod classify;
+mod config;
+mod decision;
+mod error;
+mod executor;
+mod health;
+mod metrics;
+mod pool;
+mod session;
+mod transaction;
+mod watermark;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use arc_swap::ArcSwap;
+use tokio::{sync::Notify, task::JoinHandle};
+
+pub use causal::CausalKey;
+pub use config::{Credentials, RouterConfig};
+pub use decision::{Decision, Reason, Target};
+pub use error::RouterError;
+pub use health::{ClusterHealth, ServerHealth};
+pub use transaction::{Pinned, Transaction};
+
+use crate::{health::View, metrics::Metrics, pool::Server, session::Session, watermark::Watermark};
+
+/// Routes statements. Cheap to clone; a clone shares the session.
+#[derive(Clone)]
+pub struct Router {
+    shared: Arc<Shared>,
+    session: Arc<Session>,
+}
+
+/// What all sessions of a process share.
+struct Shared {
+    config: RouterConfig,
+    servers: Vec<Server>,
+    view: ArcSwap<View>,
+    watermark: Watermark,
+    key: CausalKey,
+    metrics: Metrics,
+    /// Wakes the probes: something looked wrong.
+    suspicion: Notify,
+    /// Told after every round of probes.
+    probed: Notify,
+    /// How many rounds of probes there were.
+    rounds: AtomicU64,
+    /// The probes and the sampler.
+    tasks: std::sync::Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Router {
+    /// Starts to watch the servers and returns at once; none of them needs to be there yet. Must be called within a tokio run-time.
+    ///
+    /// # Errors
+    /// [`RouterError::Configuration`] where a value makes no sense, or a metric of ours is registered already.
+    pub fn connect(
+        config: RouterConfig,
+        credentials: &Credentials,
+        registry: &prometheus::Registry,
+    ) -> Result<Self, RouterError> {
+        if let Some(problem) = config.problem() {
+            return Err(RouterError::Configuration(problem));
+        }
+        let metrics = Metrics::new(registry, &config)
+            .map_err(|error| RouterError::Configuration(error.to_string()))?;
+        let servers: Vec<Server> = config
+            .servers
+            .iter()
+            .map(|endpoint| Server::new(endpoint, &config, credentials))
+            .collect();
+        let shared = Arc::new(Shared {
+            view: ArcSwap::from_pointee(View::unknown(servers.len())),
+            watermark: Watermark::new(servers.len()),
+            key: credentials.causal_key.clone(),
+            suspicion: Notify::new(),
+            probed: Notify::new(),
+            rounds: AtomicU64::new(0),
+            tasks: std::sync::Mutex::new(Vec::new()),
+            metrics,
+            servers,
+            config,
+        });
+        let tasks = vec![
+            tokio::spawn(health::watch(Arc::downgrade(&shared))),
+            tokio::spawn(watermark::sample(Arc::downgrade(&shared))),
+        ];
+        *shared.tasks.lock().expect("nothing panics with it") = tasks;
+        Ok(Self {
+            shared,
+            session: Arc::new(Session::new(None)),
+        })
+    }
+
+    /// The same router for a new session, which begins with what its causal token proves: one for each request. A token that is
+    /// malformed, forged, oversized or of a history that is gone is as good as none, and counted.
+    #[must_use]
+    pub fn session(&self, token: Option<&str>) -> Self {
+        let token = token.and_then(|token| match self.shared.key.open(token) {
+            Ok(token) => {
+                self.shared.metrics.token("accepted");
+                Some(token)
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a causal token was ignored");
+                self.shared.metrics.token(error.kind());
+                None
+            }
+        });
+        Self {
+            shared: self.shared.clone(),
+            session: Arc::new(Session::new(token)),
+        }
+    }
+
+    /// Of two tokens that a client sent, the one that proves more; one that cannot be opened proves nothing.
+    #[must_use]
+    pub fn newer<'a>(&self, one: &'a str, other: &'a str) -> &'a str {
+        match (self.shared.key.open(one), self.shared.key.open(other)) {
+            (Ok(a), Ok(b))
+                if b.epoch > a.epoch
+                    || (b.epoch == a.epoch && b.executed.contains(&a.executed)) =>
+            {
+                other
+            }
+            (Err(_), Ok(_)) => other,
+            _ => one,
+        }
+    }
+
+    /// Proves this session's writes to another process: everything that the primary had executed when it was asked, which was after
+    /// the last of them was acknowledged. `None` if the session has written nothing.
+    ///
+    /// # Errors
+    /// When the primary does not answer in time. The writes are acknowledged all the same.
+    pub async fn causal_token(&self) -> Result<Option<String>, RouterError> {
+        if self.session.mark() == 0 {
+            return Ok(None);
+        }
+        let executed = watermark::executed_by_primary(&self.shared, self.session.mark()).await?;
+        let token = self
+            .shared
+            .key
+            .seal(self.shared.view.load().epoch, &executed);
+        if token.is_none() {
+            self.shared.metrics.token("too_long_to_make");
+        }
+        Ok(token)
+    }
+
+    /// Where this session's statements went, in order of use; at most 64 are kept.
+    #[must_use]
+    pub fn decisions(&self) -> Vec<Decision> {
+        self.session.decisions()
+    }
+
+    /// Where a statement would go now, and why, without sending it.
+    ///
+    /// # Errors
+    /// What sending it would answer at once: nobody to send it to, or a statement that needs a pinned connection.
+    pub fn explain(&self, sql: &str) -> Result<Decision, RouterError> {
+        choose::choose(&self.shared, &self.session, sql).map(|choice| choice.decision)
+    }
+
+    /// What is known of the servers.
+    #[must_use]
+    pub fn health(&self) -> ClusterHealth {
+        ClusterHealth::of(&self.shared)
+    }
+
+    /// Waits until the primary takes writes.
+    ///
+    /// # Errors
+    /// [`RouterError::PrimaryUnavailable`] when it does not within `limit`.
+    pub async fn wait_for_primary(&self, limit: std::time::Duration) -> Result<(), RouterError> {
+        let waiting = async {
+            loop {
+                let probed = self.shared.probed.notified();
+                if self.shared.view.load().writable_primary().is_some() {
+                    return;
+                }
+                probed.await;
+            }
+        };
+        tokio::time::timeout(limit, waiting)
+            .await
+            .map_err(|_| choose::no_primary(&self.shared))
+    }
+
+    /// Closes all connections; statements that are under way finish first.
+    pub async fn close(&self) {
+        for task in self
+            .shared
+            .tasks
+            .lock()
+            .expect("nothing panics with it")
+            .drain(..)
+        {
+            task.abort();
+        }
+        for server in &self.shared.servers {
+            server.pool.close().await;
+        }
+    }
+}
+
+impl std::fmt::Debug for Router {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Router")
+            .field("mark", &self.session.mark())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        for task in self
+            .tasks
+            .get_mut()
+            .expect("nothing panics with it")
+            .drain(..)
+        {
+            task.abort();
+        }
+    }
+}
+
+impl Shared {
+    /// Something looked wrong with a server: look at once instead of at the next interval.
+    fn suspect(&self) {
+        self.suspicion.notify_one();
+    }
+
+    /// Waits until a round of probes that began after this call has ended, for at most `limit`.
+    async fn next_round(&self, limit: std::time::Duration) {
+        // The round that is under way may have begun before.
+        let enough = self.rounds.load(Ordering::Acquire) + 2;
+        let waiting = async {
+            loop {
+                let probed = self.probed.notified();
+                if self.rounds.load(Ordering::Acquire) >= enough {
+                    return;
+                }
+                self.suspect();
+                probed.await;
+            }
+        };
+        let _ = tokio::time::timeout(limit, waiting).await;
+    }
+}

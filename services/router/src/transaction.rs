@@ -1,0 +1,253 @@
+//! Transactions and pinned connections: what belongs to one connection, by name.
+
+use std::ops::{Deref, DerefMut};
+
+use replication::{ErrorKind, errors};
+use sqlx::{Executor, MySqlConnection};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::{
+    Router,
+    choose::{self, Choice},
+    classify::Class,
+    decision::Reason,
+    error::RouterError,
+    pool::{self, Lease},
+};
+
+impl Router {
+    /// Begins a transaction on the primary. Dropping it rolls it back.
+    ///
+    /// # Errors
+    /// [`RouterError::PrimaryUnavailable`] or [`RouterError::Overloaded`], within milliseconds of knowing; nothing was sent then.
+    pub async fn begin(&self) -> Result<Transaction, RouterError> {
+        let begun = async {
+            let choice = choose::primary(&self.shared, Class::Write, Reason::Transaction)?;
+            self.begin_on(choice, "START TRANSACTION").await
+        };
+        begun
+            .await
+            .inspect_err(|error| self.shared.metrics.failed(error))
+    }
+
+    /// Begins a transaction that only reads, on a replica that is fresh for this session, or else on the primary.
+    ///
+    /// # Errors
+    /// [`RouterError::NoServer`] or [`RouterError::Overloaded`].
+    pub async fn begin_read_only(&self) -> Result<Transaction, RouterError> {
+        let begun = async {
+            let choice = choose::read(&self.shared, &self.session, None)?;
+            self.begin_on(choice, "START TRANSACTION READ ONLY").await
+        };
+        begun
+            .await
+            .inspect_err(|error| self.shared.metrics.failed(error))
+    }
+
+    /// One connection to the primary, for what needs the state of a session. It is closed afterwards, with that state.
+    ///
+    /// # Errors
+    /// As [`Router::begin`].
+    pub async fn pinned(&self) -> Result<Pinned, RouterError> {
+        let deadline = Instant::now() + self.shared.config.statement_timeout();
+        let pinned = async {
+            let choice = choose::primary(&self.shared, Class::Write, Reason::Pinned)?;
+            let lease = pool::lease(&self.shared, choice.server, choice.usage, deadline).await?;
+            self.decided(&choice);
+            Ok(Pinned {
+                router: self.clone(),
+                lease,
+            })
+        };
+        pinned
+            .await
+            .inspect_err(|error| self.shared.metrics.failed(error))
+    }
+
+    async fn begin_on(
+        &self,
+        choice: Choice,
+        statement: &'static str,
+    ) -> Result<Transaction, RouterError> {
+        let deadline = Instant::now() + self.shared.config.statement_timeout();
+        let mut lease = pool::lease(&self.shared, choice.server, choice.usage, deadline).await?;
+        match timeout_at(deadline, (*lease).execute(statement)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => {
+                self.shared.suspect();
+                return Err(match errors::kind(&error) {
+                    ErrorKind::Gone => {
+                        choose::away_because(&self.shared, choice.server, &error.to_string())
+                    }
+                    _ => error.into(),
+                });
+            }
+            Err(_) => {
+                self.shared.suspect();
+                let reason = "it does not answer";
+                return Err(choose::away_because(&self.shared, choice.server, reason));
+            }
+        }
+        self.decided(&choice);
+        let writes = choice.class != Class::Read;
+        Ok(Transaction {
+            router: self.clone(),
+            lease: Some(lease),
+            server: choice.server,
+            writes,
+        })
+    }
+
+    fn decided(&self, choice: &Choice) {
+        self.shared.metrics.decided(&choice.decision);
+        self.session.decided(choice.decision.clone());
+    }
+}
+
+/// A transaction. `&mut *transaction` executes statements in it; no statement of it is ever sent twice.
+#[must_use = "a transaction that is dropped is rolled back"]
+pub struct Transaction {
+    router: Router,
+    /// `None` once it has ended.
+    lease: Option<Lease>,
+    server: usize,
+    writes: bool,
+}
+
+impl Transaction {
+    /// Commits, and marks the session: its next reads see this.
+    ///
+    /// # Errors
+    /// [`RouterError::CommitOutcomeUnknown`] when COMMIT was sent and no answer came within the statement timeout. The transaction
+    /// may have been committed, or may still be: ask by something that was written in it, an idempotency key for example. Any
+    /// other error means that it was rolled back.
+    pub async fn commit(mut self) -> Result<(), RouterError> {
+        let outcome = self.end("COMMIT").await;
+        if let Err(error) = &outcome {
+            self.router.shared.metrics.failed(error);
+        } else if self.writes {
+            self.router
+                .session
+                .wrote(self.router.shared.watermark.acknowledged());
+        }
+        outcome
+    }
+
+    /// Rolls back and returns the connection. Dropping does the same, later.
+    ///
+    /// # Errors
+    /// When the server is gone; it rolls back by itself then.
+    pub async fn rollback(mut self) -> Result<(), RouterError> {
+        self.end("ROLLBACK").await
+    }
+
+    async fn end(&mut self, statement: &'static str) -> Result<(), RouterError> {
+        let shared = &self.router.shared;
+        let server = shared.servers[self.server].endpoint.name.clone();
+        let limit = shared.config.statement_timeout();
+        let mut lease = self
+            .lease
+            .take()
+            .expect("ends once: commit and rollback consume it");
+        match timeout(limit, (*lease).execute(statement)).await {
+            Ok(Ok(_)) => {
+                lease.finish();
+                Ok(())
+            }
+            Ok(Err(error)) => match errors::kind(&error) {
+                // The server has said no, and rolled back.
+                ErrorKind::WrongServer => {
+                    shared.suspect();
+                    Err(choose::away_because(
+                        shared,
+                        self.server,
+                        &error.to_string(),
+                    ))
+                }
+                ErrorKind::Gone => {
+                    shared.suspect();
+                    Err(RouterError::CommitOutcomeUnknown {
+                        server,
+                        reason: error.to_string(),
+                    })
+                }
+                _ => Err(error.into()),
+            },
+            Err(_) => {
+                shared.suspect();
+                Err(RouterError::CommitOutcomeUnknown {
+                    server,
+                    reason: format!("no answer within {limit:?}"),
+                })
+            }
+        }
+    }
+}
+
+impl Deref for Transaction {
+    type Target = MySqlConnection;
+
+    fn deref(&self) -> &MySqlConnection {
+        self.lease
+            .as_deref()
+            .expect("has one until it ends, and ending consumes it")
+    }
+}
+
+impl DerefMut for Transaction {
+    fn deref_mut(&mut self) -> &mut MySqlConnection {
+        self.lease
+            .as_deref_mut()
+            .expect("has one until it ends, and ending consumes it")
+    }
+}
+
+impl std::fmt::Debug for Transaction {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Transaction")
+            .field("writes", &self.writes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Transaction {
+    /// A dropped future may have left a statement half read, so the connection is closed and the server rolls back.
+    fn drop(&mut self) {
+        drop(self.lease.take());
+    }
+}
+
+/// A connection to the primary that is one's own.
+pub struct Pinned {
+    router: Router,
+    lease: Lease,
+}
+
+impl Deref for Pinned {
+    type Target = MySqlConnection;
+
+    fn deref(&self) -> &MySqlConnection {
+        &self.lease
+    }
+}
+
+impl DerefMut for Pinned {
+    fn deref_mut(&mut self) -> &mut MySqlConnection {
+        &mut self.lease
+    }
+}
+
+impl std::fmt::Debug for Pinned {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pinned").finish_non_exhaustive()
+    }
+}
+
+impl Drop for Pinned {
+    /// What was done on it is not known, so it counts as a write.
+    fn drop(&mut self) {
+        self.router
+            .session
+            .wrote(self.router.shared.watermark.acknowledged());
+    }
+}

@@ -1,0 +1,2 @@
+//! The program `web`; everything is in the library beside it.
+fn main() {}

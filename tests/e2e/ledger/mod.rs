@@ -1,0 +1,5 @@
+//! Everything that moves money: calls that only call, and calls while things break.
+
+pub(crate) mod calls;
+mod client;
+pub(crate) mod faults;

@@ -1,0 +1,109 @@
+//! Ring 3: one stack, all tests.
+//!
+//! `./stack test e2e` or `cargo test --release -p e2e [FILTER]`. The stack is brought up by `./stack up` under a project name, ports and a
+//! subnet of its own. Tests that only call run first and in parallel, each with owners of its own; tests that break things run after
+//! them, one at a time and in the order of the list, and each ends by proving the stack whole. Nothing is retried.
+
+mod edge;
+mod ledger;
+mod lifecycle;
+
+use std::{future::Future, pin::Pin, process::ExitCode, sync::Arc};
+
+use anyhow::Result;
+use harness::compose::Stack;
+use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
+
+type Outcome<'a> = Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
+type Test = (&'static str, fn(&Stack) -> Outcome<'_>);
+
+/// Lists test functions under their own names.
+macro_rules! tests {
+    ($($($path:ident)::+),* $(,)?) => {
+        [$((
+            concat!($("::", stringify!($path)),+),
+            (|stack| Box::pin($($path)::+(stack))) as fn(&Stack) -> Outcome<'_>,
+        )),*]
+    };
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let calling: Vec<Test> = tests![
+        edge::the_start_page_answers_over_https,
+        edge::plain_http_is_sent_to_https_and_gets_nothing_else,
+        edge::every_answer_carries_the_headers_of_the_edge,
+        edge::http_1_and_http_2_are_both_served,
+        edge::both_web_servers_are_used,
+        edge::a_client_that_does_not_trust_our_authority_is_not_fooled,
+        edge::metrics_are_not_to_be_had_at_the_edge,
+        lifecycle::status_and_doctor_find_the_stack_whole,
+        ledger::calls::an_owner_opens_accounts_and_transfers_between_them,
+        ledger::calls::a_write_on_one_web_server_is_read_at_once_on_the_other,
+        ledger::calls::reads_come_from_the_replica_and_writes_go_to_the_primary,
+        ledger::calls::the_same_key_answers_the_same_and_moves_money_once,
+        ledger::calls::bad_input_is_refused_with_a_problem_that_names_the_field,
+        ledger::calls::the_pages_work_without_javascript,
+    ]
+    .into();
+    let breaking: Vec<Test> = tests![
+        lifecycle::a_second_up_changes_nothing,
+        ledger::faults::a_web_server_killed_under_load_fails_no_request,
+        ledger::faults::without_the_replica_reads_go_on_and_writes_say_what_is_away,
+        ledger::faults::without_the_primary_reads_go_on_and_no_acknowledged_write_is_lost,
+        ledger::faults::without_the_arbiter_everything_goes_on,
+        ledger::faults::after_everything_was_stopped_one_up_brings_it_back_with_its_data,
+        ledger::faults::down_and_up_keeps_the_data_and_down_with_volumes_forgets,
+    ]
+    .into();
+
+    if arguments.list {
+        return run(&arguments, None, calling.into_iter().chain(breaking)).exit_code();
+    }
+    let stack = match Stack::up() {
+        Ok(stack) => Arc::new(stack),
+        Err(error) => {
+            eprintln!("the stack did not come up: {error:#}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let first = run(&arguments, Some(&stack), calling);
+    let one_at_a_time = Arguments {
+        test_threads: Some(1),
+        ..arguments
+    };
+    let second = run(&one_at_a_time, Some(&stack), breaking);
+    drop(stack);
+    println!(
+        "\nend to end: {} passed, {} failed",
+        first.num_passed + second.num_passed,
+        first.num_failed + second.num_failed
+    );
+    if first.has_failed() || second.has_failed() {
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+fn run(
+    arguments: &Arguments,
+    stack: Option<&Arc<Stack>>,
+    tests: impl IntoIterator<Item = Test>,
+) -> Conclusion {
+    let trials = tests
+        .into_iter()
+        .map(|(name, test)| {
+            let stack = stack.cloned();
+            Trial::test(name.trim_start_matches(':'), move || {
+                let stack = stack.ok_or("a test was run while listing")?;
+                tokio::runtime::Builder::new_multi_thread()
+                    .worker_threads(2)
+                    .enable_all()
+                    .build()?
+                    .block_on(test(&stack))
+                    .map_err(|error| Failed::from(format!("{error:?}")))
+            })
+        })
+        .collect();
+    libtest_mimic::run(arguments, trials)
+}

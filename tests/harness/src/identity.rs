@@ -1,0 +1,63 @@
+//! Certificates, keys and passwords for a test's servers and clients, made by the stack's own library and laid out as its volumes are.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use nix::unistd::geteuid;
+use pki::{Authority, LEAF_DAYS, Request, Secrets, consumers, write_consumer};
+use tempfile::TempDir;
+
+use crate::mysql_image::user;
+use crate::run;
+
+/// A CA of its own, and an identity for every consumer of the matrix. Cheap to clone; the files go with the last clone.
+#[derive(Clone, Debug)]
+pub struct Identities {
+    directory: Arc<TempDir>,
+}
+
+impl Identities {
+    /// Makes them. Every certificate is good for localhost and 127.0.0.1 beside the names it has in the stack.
+    pub fn make() -> Result<Identities> {
+        let directory = Arc::new(run::directory("pki")?);
+        let authority = Authority::create(&[])?;
+        let secrets = Secrets::random();
+        for consumer in consumers() {
+            let files = directory.path().join(&consumer.service);
+            fs::create_dir(&files)?;
+            let leaf = authority.issue(&Request {
+                role: consumer.role.clone(),
+                names: consumer.names(),
+                usage: consumer.usage.clone(),
+                days: LEAF_DAYS,
+            })?;
+            // Servers run in containers as a user of their own; everybody else is a process of the tests' user.
+            let reader = if consumer.role == "mysql" {
+                user().0
+            } else {
+                geteuid().as_raw()
+            };
+            let secrets: BTreeMap<_, _> = secrets.of(&consumer.service);
+            write_consumer(&files, reader, authority.cert_pem(), &leaf, &secrets)?;
+        }
+        Ok(Identities { directory })
+    }
+
+    /// The identity of a consumer (web-1, arbiter, …): what is mounted at /run/holdfast/pki in the stack, so the files are below
+    /// `current/`.
+    pub fn of(&self, consumer: &str) -> PathBuf {
+        self.directory.path().join(consumer)
+    }
+
+    /// The password of a database account, such as `app`. The servers have all of them.
+    pub fn password(&self, user: &str) -> Result<String> {
+        let path = self
+            .of("mysql-1")
+            .join("current/secrets")
+            .join(format!("mysql_{user}_password"));
+        fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))
+    }
+}

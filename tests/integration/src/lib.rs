@@ -1,0 +1,1 @@
+//! Ring 2: real processes on loopback, one file per capability.

@@ -1,0 +1,566 @@
+//! The real arbiter on a real pair.
+
+use std::{path::Path, process::Output, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use harness::{Account, Direction, Pair, Program, Proxy, Server, wait_for, wait_until};
+use rand::RngExt;
+use serde_json::Value;
+use sqlx::Row;
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+
+/// What a step may take on a busy machine.
+const SETTLED: Duration = Duration::from_secs(60);
+
+struct Arbiter {
+    program: Program,
+    environment: Vec<(String, String)>,
+}
+
+impl Arbiter {
+    fn start(pair: &Pair, directory: &Path) -> Result<Self> {
+        Self::start_with(pair, directory, pair.mysql_1().port())
+    }
+
+    /// With mysql-1 reached by another port, which is its replica's way to it as well.
+    fn start_with(pair: &Pair, directory: &Path, port: u16) -> Result<Self> {
+        let server = |name: &str, port: u16| {
+            format!("{{ name = '{name}', host = '127.0.0.1', port = {port} }}")
+        };
+        let servers = format!(
+            "[{}, {}]",
+            server("mysql-1", port),
+            server("mysql-2", pair.mysql_2().port())
+        );
+        let identity = pair.identities().of("arbiter").join("current");
+        let environment: Vec<(String, String)> = [
+            (
+                "ADMIN_SOCKET",
+                directory.join("admin.sock").display().to_string(),
+            ),
+            (
+                "STATE_DIRECTORY",
+                directory.join("state").display().to_string(),
+            ),
+            ("IDENTITY", identity.display().to_string()),
+            ("SERVERS", servers),
+            ("TICK_MS", "50".to_owned()),
+        ]
+        .map(|(key, value)| (format!("HOLDFAST_ARBITER__{key}"), value))
+        .into();
+        let program = Program::spawn("arbiter", Vec::<String>::new(), environment.clone())?;
+        Ok(Self {
+            program,
+            environment,
+        })
+    }
+
+    /// Runs a command of the program beside the running one, as `docker compose exec` does.
+    async fn ask(&self, command: &[&str]) -> Result<Output> {
+        let mut program = tokio::process::Command::new(harness::path_of("arbiter")?);
+        program.args(command).envs(self.environment.clone());
+        Ok(program.output().await?)
+    }
+
+    async fn status(&self) -> Option<Value> {
+        let asked = self.ask(&["status", "--json"]).await.ok()?;
+        serde_json::from_slice(&asked.stdout).ok()
+    }
+
+    /// What `healthcheck` says; empty if all is well.
+    async fn illness(&self) -> Result<String> {
+        let asked = self.ask(&["healthcheck"]).await?;
+        let said = String::from_utf8(asked.stdout)?;
+        let expected = if said.is_empty() { 0 } else { 1 };
+        ensure!(
+            asked.status.code() == Some(expected),
+            "it ended with {}, and said: {said}{}",
+            asked.status,
+            String::from_utf8_lossy(&asked.stderr)
+        );
+        Ok(said)
+    }
+
+    async fn is_healthy(&self) -> Result<()> {
+        let mut last = None;
+        let healthy = wait_until("it is healthy", SETTLED, async || {
+            last = Some(self.illness().await);
+            matches!(&last, Some(Ok(illness)) if illness.is_empty())
+        });
+        healthy.await.with_context(|| format!("{last:?}"))
+    }
+
+    /// Waits until the status is as wanted, and returns it.
+    async fn until(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
+        let mut last = None;
+        let found = wait_for(what, SETTLED, async || {
+            last = self.status().await;
+            last.clone().filter(&wanted)
+        })
+        .await;
+        found.with_context(|| {
+            format!(
+                "the last status was {last:?}, and the log:\n{}",
+                self.program.log().join("\n")
+            )
+        })
+    }
+
+    async fn open(&self) -> Result<Value> {
+        self.until("the pair is open and acknowledging", |s| {
+            s["phase"] == "steady"
+                && s["open"] == true
+                && s["acknowledging"] == true
+                && s["waits"] == serde_json::json!([])
+        })
+        .await
+    }
+}
+
+async fn open_pair() -> Result<(Pair, TempDir, Arbiter)> {
+    let pair = Pair::start().await?;
+    let directory = tempfile::tempdir()?;
+    let arbiter = Arbiter::start(&pair, directory.path())?;
+    arbiter.open().await?;
+    make_table(&pair).await?;
+    Ok((pair, directory, arbiter))
+}
+
+async fn make_table(pair: &Pair) -> Result<()> {
+    let mut migrate = pair.mysql_1().connect(Account::Migrate).await?;
+    sqlx::raw_sql("CREATE DATABASE ledger; CREATE TABLE ledger.written (id INT PRIMARY KEY)")
+        .execute(&mut migrate)
+        .await?;
+    Ok(())
+}
+
+async fn write(server: &Server, id: i32) -> Result<()> {
+    let mut app = server.connect(Account::App).await?;
+    sqlx::query("INSERT INTO ledger.written VALUES (?)")
+        .bind(id)
+        .execute(&mut app)
+        .await?;
+    Ok(())
+}
+
+async fn count(server: &Server) -> Result<i64> {
+    let mut arbiter = server.connect(Account::App).await?;
+    Ok(sqlx::query("SELECT COUNT(*) FROM ledger.written")
+        .fetch_one(&mut arbiter)
+        .await?
+        .try_get(0)?)
+}
+
+#[tokio::test]
+async fn an_empty_pair_is_opened_replicates_over_tls_and_is_published() -> Result<()> {
+    let (pair, directory, arbiter) = open_pair().await?;
+    let status = arbiter.open().await?;
+    ensure!(
+        status["epoch"] == 1 && status["primary"] == "mysql-1",
+        "{status}"
+    );
+    ensure!(
+        status["in_sync"] == serde_json::json!(["mysql-1", "mysql-2"]),
+        "{status}"
+    );
+
+    write(pair.mysql_1(), 1).await?;
+    pair.caught_up(pair.mysql_1(), pair.mysql_2()).await?;
+    ensure!(count(pair.mysql_2()).await? == 1);
+    let refused = write(pair.mysql_2(), 2)
+        .await
+        .err()
+        .context("the replica took a write")?;
+    ensure!(harness::error_number(&refused) == Some(1290), "{refused:#}");
+
+    let mut primary = pair.mysql_1().connect(Account::Arbiter).await?;
+    let semi_sync = replication::semi_sync_facts(&mut primary).await?;
+    ensure!(
+        semi_sync.source_enabled && semi_sync.source_active && semi_sync.clients == 1,
+        "{semi_sync:?}"
+    );
+    let row = replication::cluster_row(&mut primary)
+        .await?
+        .context("roles are published")?;
+    ensure!(
+        row.epoch == 1 && row.primary_server == "mysql-1" && row.phase == "steady",
+        "{row:?}"
+    );
+    ensure!(directory.path().join("state/state").exists());
+    let mut replica = pair.mysql_2().connect(Account::Arbiter).await?;
+    let tls: String = sqlx::query(
+        "SELECT SSL_ALLOWED FROM performance_schema.replication_connection_configuration",
+    )
+    .fetch_one(&mut replica)
+    .await?
+    .try_get(0)?;
+    ensure!(tls == "YES", "the replica connects without TLS");
+    // Heartbeats can be told from the app's writes by their tag.
+    let executed = replication::server_facts(&mut primary).await?.executed;
+    ensure!(executed.to_string().contains(":arbiter:"), "{executed}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_arbiter_that_is_killed_changes_nothing_and_goes_on_when_it_is_back() -> Result<()> {
+    let (pair, directory, arbiter) = open_pair().await?;
+    arbiter.program.kill()?;
+    drop(arbiter);
+    for id in 0..20 {
+        write(pair.mysql_1(), id).await?;
+    }
+    let arbiter = Arbiter::start(&pair, directory.path())?;
+    let status = arbiter.open().await?;
+    ensure!(status["epoch"] == 1, "{status}");
+    ensure!(count(pair.mysql_1()).await? == 20);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_primary_that_was_killed_is_opened_again_with_every_acknowledged_row() -> Result<()> {
+    let (pair, _directory, arbiter) = open_pair().await?;
+    for id in 0..50 {
+        write(pair.mysql_1(), id).await?;
+    }
+    pair.mysql_1().kill().await?;
+    arbiter
+        .until("writes wait for the primary", |s| {
+            s["open"] == false && s["waits"].to_string().contains("mysql-1")
+        })
+        .await?;
+    ensure!(
+        count(pair.mysql_2()).await? == 50,
+        "the replica does not have every acknowledged row"
+    );
+    pair.mysql_1().restart().await?;
+    arbiter.open().await?;
+    ensure!(count(pair.mysql_1()).await? == 50);
+    write(pair.mysql_1(), 50).await
+}
+
+#[tokio::test]
+async fn commits_wait_for_a_replica_that_is_away_and_are_released_when_it_is_back() -> Result<()> {
+    let (pair, _directory, arbiter) = open_pair().await?;
+    pair.mysql_2().kill().await?;
+    arbiter
+        .until("writes wait for the replica", |s| {
+            s["open"] == true && s["waits"].to_string().contains("mysql-2")
+        })
+        .await?;
+    let waiting = waiting_write(pair.mysql_1(), 1).await?;
+    pair.mysql_2().restart().await?;
+    tokio::time::timeout(SETTLED, waiting)
+        .await
+        .context("the commit was not released")???;
+    arbiter.open().await?;
+    pair.caught_up(pair.mysql_1(), pair.mysql_2()).await?;
+    ensure!(count(pair.mysql_2()).await? == 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn after_both_servers_restarted_the_pair_is_opened_again() -> Result<()> {
+    let (pair, _directory, arbiter) = open_pair().await?;
+    write(pair.mysql_1(), 1).await?;
+    pair.mysql_1().kill().await?;
+    pair.mysql_2().kill().await?;
+    arbiter
+        .until("both are away", |s| {
+            s["servers"]
+                .as_array()
+                .is_some_and(|all| all.iter().all(|x| x["reachable"] == false))
+        })
+        .await?;
+    pair.mysql_2().restart().await?;
+    pair.mysql_1().restart().await?;
+    arbiter.open().await?;
+    ensure!(count(pair.mysql_1()).await? == 1);
+    write(pair.mysql_1(), 2).await
+}
+
+#[tokio::test]
+async fn a_damaged_state_and_a_second_arbiter_are_refused() -> Result<()> {
+    let (pair, directory, arbiter) = open_pair().await?;
+    let mut second = Arbiter::start(&pair, directory.path())?.program;
+    ensure!(!second.exited(SETTLED).await?.success());
+    ensure!(
+        second
+            .log()
+            .iter()
+            .any(|line| line.contains("another arbiter holds the lock")),
+        "{:?}",
+        second.log()
+    );
+
+    arbiter.program.kill()?;
+    drop(arbiter);
+    let state = directory.path().join("state/state");
+    let text = std::fs::read_to_string(&state)?.replace("mysql-1", "mysql-2");
+    std::fs::write(&state, text)?;
+    let mut damaged = Arbiter::start(&pair, directory.path())?.program;
+    ensure!(!damaged.exited(SETTLED).await?.success());
+    ensure!(
+        damaged
+            .log()
+            .iter()
+            .any(|line| line.contains("its checksum does not fit")),
+        "{:?}",
+        damaged.log()
+    );
+    Ok(())
+}
+
+/// A commit that waits: it ends when it is acknowledged, or with its connection.
+async fn waiting_write(server: &Server, id: i32) -> Result<JoinHandle<Result<(), sqlx::Error>>> {
+    let mut app = server.connect(Account::App).await?;
+    let mut look = server.connect(Account::Arbiter).await?;
+    let writing = tokio::spawn(async move {
+        sqlx::query("INSERT INTO ledger.written VALUES (?)")
+            .bind(id)
+            .execute(&mut app)
+            .await
+            .map(drop)
+    });
+    wait_until("the commit waits", SETTLED, async || {
+        // One commit waits for the acknowledgement, those after it wait for that one; ours need not be the first.
+        let waits = "SELECT COUNT(*) FROM performance_schema.processlist WHERE USER = 'app'
+             AND STATE IN ('Waiting for semi-sync ACK from replica', 'waiting for handler commit')";
+        sqlx::query_scalar::<_, i64>(waits)
+            .fetch_one(&mut look)
+            .await
+            .is_ok_and(|waiting| waiting == 1)
+    })
+    .await?;
+    ensure!(
+        !writing.is_finished(),
+        "a commit was acknowledged that no replica has"
+    );
+    Ok(writing)
+}
+
+#[tokio::test]
+async fn an_arbiter_that_is_there_before_the_servers_waits_and_says_what_for() -> Result<()> {
+    let pair = Pair::start().await?;
+    pair.mysql_2().kill().await?;
+    let directory = tempfile::tempdir()?;
+    let arbiter = Arbiter::start(&pair, directory.path())?;
+    arbiter
+        .until("it waits for mysql-2", |s| {
+            s["epoch"] == 0
+                && s["waits"][0]
+                    .as_str()
+                    .is_some_and(|wait| wait.starts_with("mysql-2 (new) does not answer"))
+        })
+        .await?;
+    let illness = arbiter.illness().await?;
+    ensure!(illness.contains("mysql-2 (new)"), "{illness}");
+    ensure!(!directory.path().join("state/state").exists());
+    pair.mysql_2().restart().await?;
+    arbiter.open().await?;
+    arbiter.is_healthy().await
+}
+
+#[tokio::test]
+async fn an_arbiter_that_is_killed_again_and_again_while_it_sets_up_a_pair_gets_there() -> Result<()>
+{
+    let pair = Pair::start().await?;
+    let directory = tempfile::tempdir()?;
+    let mut lives = Vec::new();
+    for _ in 0..12 {
+        // From its first look to a little after the pair is open.
+        let life = Duration::from_millis(rand::rng().random_range(20..700));
+        lives.push(life);
+        let mut arbiter = Arbiter::start(&pair, directory.path())?;
+        tokio::time::sleep(life).await;
+        arbiter.program.kill()?;
+        arbiter.program.exited(SETTLED).await?;
+    }
+    let arbiter = Arbiter::start(&pair, directory.path())?;
+    let opened = arbiter.open().await;
+    let status = opened.with_context(|| format!("it lived for {lives:?}"))?;
+    ensure!(status["epoch"] == 1, "{status}");
+    make_table(&pair).await?;
+    write(pair.mysql_1(), 1).await
+}
+
+#[tokio::test]
+async fn a_pair_with_a_past_is_not_touched_without_a_state() -> Result<()> {
+    let pair = Pair::replicating().await?;
+    let directory = tempfile::tempdir()?;
+    let arbiter = Arbiter::start(&pair, directory.path())?;
+    let refuses = |s: &Value| {
+        s["refusals"]
+            .to_string()
+            .contains("only an empty pair is set up")
+    };
+    arbiter.until("it refuses", refuses).await?;
+    ensure!(!directory.path().join("state/state").exists());
+    let mut primary = pair.mysql_1().connect(Account::Arbiter).await?;
+    let facts = replication::server_facts(&mut primary).await?;
+    ensure!(!facts.read_only && !facts.offline_mode, "{facts:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn under_load_a_primary_that_is_killed_loses_no_acknowledged_row() -> Result<()> {
+    let (pair, _directory, arbiter) = open_pair().await?;
+    let writers: Vec<JoinHandle<Vec<i32>>> = (0..4)
+        .map(|writer| {
+            let options = pair.mysql_1().options(Account::App)?;
+            Ok(tokio::spawn(async move {
+                let mut acknowledged = Vec::new();
+                let Ok(mut app) = sqlx::ConnectOptions::connect(&options).await else {
+                    return acknowledged;
+                };
+                for id in (writer * 100_000)..(writer + 1) * 100_000 {
+                    let insert = sqlx::query("INSERT INTO ledger.written VALUES (?)").bind(id);
+                    if insert.execute(&mut app).await.is_err() {
+                        break;
+                    }
+                    acknowledged.push(id);
+                }
+                acknowledged
+            }))
+        })
+        .collect::<Result<_>>()?;
+    wait_until("some rows are written", SETTLED, async || {
+        count(pair.mysql_1()).await.is_ok_and(|rows| rows > 200)
+    })
+    .await?;
+    pair.mysql_1().kill().await?;
+    let mut acknowledged = Vec::new();
+    for writer in writers {
+        acknowledged.extend(writer.await?);
+    }
+    arbiter
+        .until("the pair is closed", |s| s["open"] == false)
+        .await?;
+    let illness = arbiter.illness().await?;
+    ensure!(illness.contains("mysql-1 (primary)"), "{illness}");
+    pair.mysql_1().restart().await?;
+    arbiter.open().await?;
+    pair.caught_up(pair.mysql_1(), pair.mysql_2()).await?;
+    for server in [pair.mysql_1(), pair.mysql_2()] {
+        let mut app = server.connect(Account::App).await?;
+        let rows: Vec<i32> = sqlx::query_scalar("SELECT id FROM ledger.written")
+            .fetch_all(&mut app)
+            .await?;
+        let rows: std::collections::HashSet<i32> = rows.into_iter().collect();
+        let lost: Vec<_> = acknowledged
+            .iter()
+            .filter(|id| !rows.contains(id))
+            .collect();
+        ensure!(lost.is_empty(), "{} lost {lost:?}", server.name());
+    }
+    Ok(())
+}
+
+/// A commit that no replica has is there after a crash. Had it been read before the replica has it, it could still be lost.
+#[tokio::test]
+async fn a_primary_that_crashed_with_a_commit_of_its_own_is_opened_only_when_the_replica_has_it()
+-> Result<()> {
+    let (pair, _directory, arbiter) = open_pair().await?;
+    pair.mysql_2().kill().await?;
+    let writing = waiting_write(pair.mysql_1(), 1).await?;
+    pair.mysql_1().kill().await?;
+    ensure!(writing.await?.is_err());
+    pair.mysql_1().restart().await?;
+    arbiter
+        .until("it stays closed without its replica", |s| {
+            s["open"] == false
+                && s["waits"]
+                    .to_string()
+                    .contains("mysql-1, which stays closed until mysql-2 is back")
+        })
+        .await?;
+    let closed = pair.mysql_1().connect(Account::App).await.err();
+    let closed = closed.context("a closed primary let the app in")?;
+    ensure!(harness::error_number(&closed) == Some(3032), "{closed:#}");
+    pair.mysql_2().restart().await?;
+    arbiter.open().await?;
+    pair.caught_up(pair.mysql_1(), pair.mysql_2()).await?;
+    ensure!(count(pair.mysql_1()).await? == 1 && count(pair.mysql_2()).await? == 1);
+    Ok(())
+}
+
+/// The replica has the row and the link died before its acknowledgement: only a later transaction's acknowledgement frees the commit.
+#[tokio::test]
+async fn a_commit_whose_acknowledgement_was_lost_with_the_link_is_freed() -> Result<()> {
+    let pair = Pair::start().await?;
+    let proxy = Proxy::start(([127, 0, 0, 1], pair.mysql_1().port()).into()).await?;
+    let directory = tempfile::tempdir()?;
+    let arbiter = Arbiter::start_with(&pair, directory.path(), proxy.port())?;
+    arbiter.open().await?;
+    make_table(&pair).await?;
+
+    proxy.freeze(Direction::ToServer);
+    let writing = waiting_write(pair.mysql_1(), 1).await?;
+    let mut primary = pair.mysql_1().connect(Account::Arbiter).await?;
+    let mut replica = pair.mysql_2().connect(Account::Arbiter).await?;
+    wait_until("the replica has received the row", SETTLED, async || {
+        // The row is in the log, not in gtid_executed: it is the next one after those.
+        let executed = replication::server_facts(&mut primary).await;
+        let received = replication::replica_facts(&mut replica).await;
+        match (executed, received) {
+            (Ok(facts), Ok(Some(channel))) => !channel
+                .received
+                .without_tag("arbiter")
+                .subtract(&facts.executed)
+                .is_empty(),
+            _ => false,
+        }
+    })
+    .await?;
+    proxy.cut();
+    ensure!(!writing.is_finished(), "acknowledged through a frozen link");
+    proxy.heal();
+    tokio::time::timeout(SETTLED, writing)
+        .await
+        .context("the commit was not freed")???;
+    arbiter.open().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_replica_that_hangs_is_a_degraded_pair_that_heals_by_itself() -> Result<()> {
+    let (pair, _directory, arbiter) = open_pair().await?;
+    pair.mysql_2().freeze().await?;
+    let degraded = |s: &Value| {
+        s["acknowledging"] == false
+            && s["waits"]
+                .to_string()
+                .contains("degraded: writes wait for mysql-2")
+    };
+    arbiter.until("it says that writes wait", degraded).await?;
+    // Reads go on.
+    arbiter.is_healthy().await?;
+    let said = String::from_utf8(arbiter.ask(&["status"]).await?.stdout)?;
+    ensure!(
+        said.contains("writes wait for the replica's acknowledgement"),
+        "{said}"
+    );
+    let writing = waiting_write(pair.mysql_1(), 1).await?;
+    pair.mysql_2().thaw().await?;
+    tokio::time::timeout(SETTLED, writing)
+        .await
+        .context("the commit was not released")???;
+    arbiter.open().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_clean_stop_of_both_servers_and_the_arbiter_is_no_end() -> Result<()> {
+    let (pair, directory, mut arbiter) = open_pair().await?;
+    write(pair.mysql_1(), 1).await?;
+    arbiter.program.terminate()?;
+    ensure!(arbiter.program.exited(SETTLED).await?.success());
+    pair.mysql_1().stop().await?;
+    pair.mysql_2().stop().await?;
+    let arbiter = Arbiter::start(&pair, directory.path())?;
+    pair.mysql_1().restart().await?;
+    pair.mysql_2().restart().await?;
+    arbiter.open().await?;
+    ensure!(count(pair.mysql_1()).await? == 1);
+    write(pair.mysql_1(), 2).await
+}
