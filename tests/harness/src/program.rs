@@ -11,6 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::wait_for;
@@ -33,6 +34,8 @@ pub struct Program {
     name: String,
     child: Child,
     log: Arc<Mutex<Vec<String>>>,
+    /// One for standard output, one for standard error; each ends when nobody can write there any more.
+    readers: JoinSet<()>,
 }
 
 impl Program {
@@ -60,12 +63,14 @@ impl Program {
             .spawn()
             .with_context(|| format!("start {}", path.display()))?;
         let log = Arc::new(Mutex::new(Vec::new()));
-        keep(child.stdout.take(), &log);
-        keep(child.stderr.take(), &log);
+        let mut readers = JoinSet::new();
+        keep(child.stdout.take(), &log, &mut readers);
+        keep(child.stderr.take(), &log, &mut readers);
         Ok(Program {
             name: name.to_owned(),
             child,
             log,
+            readers,
         })
     }
 
@@ -116,9 +121,14 @@ impl Program {
         self.signal(Signal::SIGCONT)
     }
 
-    /// Waits for its end.
+    /// Waits for its end; then [`log`](Program::log) has every line that it wrote.
     pub async fn exited(&mut self, within: Duration) -> Result<ExitStatus> {
-        let ended = timeout(within, self.child.wait()).await;
+        let ended = timeout(within, async {
+            let status = self.child.wait().await;
+            while self.readers.join_next().await.is_some() {}
+            status
+        })
+        .await;
         ended
             .with_context(|| {
                 format!(
@@ -166,10 +176,14 @@ pub(crate) fn build_directory() -> Result<PathBuf> {
     .to_path_buf())
 }
 
-fn keep(stream: Option<impl AsyncRead + Unpin + Send + 'static>, log: &Arc<Mutex<Vec<String>>>) {
+fn keep(
+    stream: Option<impl AsyncRead + Unpin + Send + 'static>,
+    log: &Arc<Mutex<Vec<String>>>,
+    readers: &mut JoinSet<()>,
+) {
     let Some(stream) = stream else { return };
     let log = Arc::clone(log);
-    tokio::spawn(async move {
+    readers.spawn(async move {
         let mut lines = BufReader::new(stream).lines();
         while let Ok(Some(line)) = lines.next_line().await {
             log.lock()

@@ -56,6 +56,12 @@ impl Arbiter {
         })
     }
 
+    /// Kills it, and waits until the system has taken back what it held, its lock among that.
+    async fn killed(mut self) -> Result<()> {
+        self.program.kill()?;
+        self.program.exited(SETTLED).await.map(drop)
+    }
+
     /// Runs a command of the program beside the running one, as `docker compose exec` does.
     async fn ask(&self, command: &[&str]) -> Result<Output> {
         let mut program = tokio::process::Command::new(harness::path_of("arbiter")?);
@@ -205,8 +211,7 @@ async fn an_empty_pair_is_opened_replicates_over_tls_and_is_published() -> Resul
 #[tokio::test]
 async fn an_arbiter_that_is_killed_changes_nothing_and_goes_on_when_it_is_back() -> Result<()> {
     let (pair, directory, arbiter) = open_pair().await?;
-    arbiter.program.kill()?;
-    drop(arbiter);
+    arbiter.killed().await?;
     for id in 0..20 {
         write(pair.mysql_1(), id).await?;
     }
@@ -293,8 +298,7 @@ async fn a_damaged_state_and_a_second_arbiter_are_refused() -> Result<()> {
         second.log()
     );
 
-    arbiter.program.kill()?;
-    drop(arbiter);
+    arbiter.killed().await?;
     let state = directory.path().join("state/state");
     let text = std::fs::read_to_string(&state)?.replace("mysql-1", "mysql-2");
     std::fs::write(&state, text)?;
