@@ -49,6 +49,7 @@ fn main() -> ExitCode {
     let breaking: Vec<Test> = tests![
         lifecycle::a_second_up_changes_nothing,
         ledger::faults::a_web_server_killed_under_load_fails_no_request,
+        ledger::faults::containers_replaced_in_turn_under_load_fail_no_request,
         ledger::faults::without_the_replica_reads_go_on_and_writes_say_what_is_away,
         ledger::faults::without_the_primary_reads_go_on_and_no_acknowledged_write_is_lost,
         ledger::faults::without_the_arbiter_everything_goes_on,

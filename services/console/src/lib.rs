@@ -1,1 +1,14 @@
-//! What ./stack asks when no single service can answer: status, doctor.
+//! What `./stack` asks when no single service can answer: how the whole stack is ([`status`]), and what is wrong with the machine or
+//! the stack when it does not come up ([`doctor`]).
+//!
+//! It is a client of `docker compose` on the host, and of the services' own commands in their containers. It changes nothing, and has to
+//! work when nothing else does: whatever does not answer in time is part of what it says.
+//!
+//! Collecting and judging are apart: [`command`] and [`compose`] ask, what is asked lands in plain values, and functions without I/O
+//! make sentences of them.
+
+pub mod command;
+pub mod compose;
+pub mod doctor;
+pub mod settings;
+pub mod status;

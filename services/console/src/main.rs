@@ -1,2 +1,75 @@
 //! The program `console`; everything is in the library beside it.
-fn main() {}
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// What ./stack asks when no single service can answer
+#[derive(Parser)]
+#[command(name = "./stack", bin_name = "./stack")]
+struct Line {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Who is primary, who is in sync, what is away; exits 1 when something is wrong
+    Status {
+        /// Print JSON instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+    /// Find the commonest faults and say what to do; exits 1 when there is one
+    Doctor {
+        /// Print JSON instead of lines
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let line = Line::parse();
+    let run = || -> anyhow::Result<bool> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()?;
+        runtime.block_on(async {
+            Ok(match line.command {
+                Command::Status { json } => {
+                    let report = console::status::look().await;
+                    print!(
+                        "{}",
+                        if json {
+                            report.to_json()
+                        } else {
+                            report.to_text()
+                        }
+                    );
+                    report.is_well()
+                }
+                Command::Doctor { json } => {
+                    let report = console::doctor::examine().await;
+                    print!(
+                        "{}",
+                        if json {
+                            report.to_json()
+                        } else {
+                            report.to_text()
+                        }
+                    );
+                    report.is_well()
+                }
+            })
+        })
+    };
+    match run() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("console: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -21,64 +21,114 @@ use crate::edge::header;
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 
 pub(crate) async fn a_web_server_killed_under_load_fails_no_request(stack: &Stack) -> Result<()> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let done = Arc::new(AtomicU64::new(0));
+    under_load(stack, async |load| {
+        stack.kill("web-1")?;
+        load.goes_on(400).await?;
+        stack.start("web-1")
+    })
+    .await
+}
+
+/// Invariant 3, for all but the owner of the edge's namespace (balancer-1 here), whose loss is an outage, and the databases, for which
+/// writes wait.
+pub(crate) async fn containers_replaced_in_turn_under_load_fail_no_request(
+    stack: &Stack,
+) -> Result<()> {
+    under_load(stack, async |load| {
+        for service in ["web-1", "web-2", "balancer-2", "arbiter"] {
+            stack.compose(&[
+                "up",
+                "--detach",
+                "--wait",
+                "--no-deps",
+                "--no-build",
+                "--force-recreate",
+                service,
+            ])?;
+            load.goes_on(200).await?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// Eight owners who write and read for as long as `happens` takes, and not one of whose requests may fail.
+async fn under_load(stack: &Stack, happens: impl AsyncFnOnce(&Load) -> Result<()>) -> Result<()> {
+    let load = Load::default();
     let mut clients = Vec::new();
     for n in 0..8 {
         let owner = Owner::new(stack, "Load").await?;
         let from = owner.open_account("Current", 1_000_000).await?;
         let to = owner.open_account("Savings", 0).await?;
-        let (stop, done) = (stop.clone(), done.clone());
+        let load = load.clone();
         clients.push(tokio::spawn(async move {
-            let mut written = 0;
-            while !stop.load(Ordering::Relaxed) {
-                // Reads may be sent again by the edge, and so may writes that carry a key.
-                if n % 2 == 0 {
-                    let answer = owner.transfer(&from, &to, 1, &key()).await?;
-                    ensure!(
-                        answer.status() == StatusCode::CREATED,
-                        "{}",
-                        told(answer).await
-                    );
-                    written += 1;
-                } else {
-                    owner.balance(&from).await?;
-                }
-                done.fetch_add(1, Ordering::Relaxed);
+            let outcome = load.one(n, &owner, &from, &to).await;
+            if outcome.is_err() {
+                load.failed.store(true, Ordering::Relaxed);
             }
-            ensure!(
-                owner.balance(&to).await? == written,
-                "{written} transfers were acknowledged"
-            );
-            anyhow::Ok(())
+            outcome
         }));
     }
-    let reached = async |count: u64| {
+    let happened = async {
+        load.goes_on(200).await?;
+        happens(&load).await
+    }
+    .await;
+    load.stop.store(true, Ordering::Relaxed);
+    for client in clients {
+        client.await??;
+    }
+    happened?;
+    whole(stack).await
+}
+
+/// What the clients of one load share.
+#[derive(Clone, Default)]
+struct Load {
+    stop: Arc<AtomicBool>,
+    failed: Arc<AtomicBool>,
+    done: Arc<AtomicU64>,
+}
+
+impl Load {
+    /// Waits until `more` requests have been answered.
+    async fn goes_on(&self, more: u64) -> Result<()> {
+        let enough = self.done.load(Ordering::Relaxed) + more;
         let deadline = Instant::now() + Duration::from_secs(60);
-        while done.load(Ordering::Relaxed) < count && !clients.iter().any(|c| c.is_finished()) {
+        while self.done.load(Ordering::Relaxed) < enough && !self.failed.load(Ordering::Relaxed) {
+            let done = self.done.load(Ordering::Relaxed);
             ensure!(
                 Instant::now() < deadline,
-                "only {} requests in 60 s",
-                done.load(Ordering::Relaxed)
+                "{done} requests were answered, {enough} were expected by now"
             );
             sleep(Duration::from_millis(20)).await;
         }
         Ok(())
-    };
-    let killed = async {
-        reached(200).await?;
-        stack.kill("web-1")?;
-        let at = done.load(Ordering::Relaxed);
-        reached(at + 400).await?;
-        stack.start("web-1")
     }
-    .await;
-    stop.store(true, Ordering::Relaxed);
-    for client in clients {
-        client.await??;
+
+    /// One client: reads may be sent again by the edge, and so may writes, which carry a key.
+    async fn one(&self, n: usize, owner: &Owner, from: &str, to: &str) -> Result<()> {
+        let mut written = 0;
+        while !self.stop.load(Ordering::Relaxed) {
+            if n % 2 == 0 {
+                let answer = owner.transfer(from, to, 1, &key()).await?;
+                ensure!(
+                    answer.status() == StatusCode::CREATED,
+                    "{}",
+                    told(answer).await
+                );
+                written += 1;
+            } else {
+                owner.balance(from).await?;
+            }
+            self.done.fetch_add(1, Ordering::Relaxed);
+        }
+        ensure!(
+            owner.balance(to).await? == written,
+            "{written} transfers were acknowledged"
+        );
+        Ok(())
     }
-    killed?;
-    whole(stack).await
 }
 
 pub(crate) async fn without_the_replica_reads_go_on_and_writes_say_what_is_away(
@@ -237,6 +287,8 @@ pub(crate) async fn down_and_up_keeps_the_data_and_down_with_volumes_forgets(
     whole(stack).await?;
     ensure!(owner.elsewhere(stack)?.balance(&account).await? == 4_200);
 
+    // Its authority is forgotten, too.
+    let client = stack.client()?;
     stack.stack(&["down", "--volumes"])?;
     for kind in ["volume", "network"] {
         let label = format!("label=com.docker.compose.project={}", stack.project());
@@ -249,11 +301,7 @@ pub(crate) async fn down_and_up_keeps_the_data_and_down_with_volumes_forgets(
             String::from_utf8_lossy(&left.stdout)
         );
     }
-    let refused = stack
-        .client()?
-        .request(Method::GET, stack.url("/"))
-        .send()
-        .await;
+    let refused = client.request(Method::GET, stack.url("/")).send().await;
     ensure!(refused.is_err(), "something still answers");
     Ok(())
 }

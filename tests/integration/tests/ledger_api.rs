@@ -282,13 +282,6 @@ impl Answer {
     }
 
     fn is_a_problem(&self) -> Result<()> {
-        if self
-            .headers
-            .get("content-length")
-            .is_some_and(|length| length == "0")
-        {
-            return Ok(()); // HEAD
-        }
         let problem = &self.json;
         let known: BTreeSet<_> = ["type", "title", "status", "detail", "trace_id", "errors"].into();
         ensure!(self.header("content-type") == "application/problem+json");
