@@ -8,6 +8,7 @@
 //! about money, and knows nothing of HTTP. [`server`] is the way in, [`run`] the life from start to stop.
 
 pub mod api;
+pub mod app;
 pub mod auth;
 pub mod config;
 pub mod db;
@@ -16,5 +17,10 @@ pub mod ledger;
 pub mod methods;
 pub mod metrics;
 pub mod migrate;
+pub mod openapi;
+pub mod pages;
 pub mod problem;
+pub mod request;
+pub mod run;
+pub mod server;
 pub mod state;

@@ -9,10 +9,10 @@ mod answer;
 mod fields;
 mod json;
 mod owners;
-mod path;
+pub(crate) mod path;
 mod query;
-mod refuse;
-mod request;
+pub(crate) mod refuse;
+pub(crate) mod request;
 mod transfers;
 
 use axum::{
@@ -22,31 +22,32 @@ use axum::{
 
 use crate::{db, methods::only, state::AppState};
 
+/// A path of the API, and the methods that it has.
+pub(crate) type Path = (&'static str, &'static str);
+
+const OWNERS: Path = ("/api/owners", "POST, OPTIONS");
+const ACCOUNTS: Path = ("/api/accounts", "GET, HEAD, POST, OPTIONS");
+const ACCOUNT: Path = ("/api/accounts/{id}", "GET, HEAD, OPTIONS");
+const TRANSFERS: Path = ("/api/transfers", "GET, HEAD, POST, OPTIONS");
+const TRANSFER: Path = ("/api/transfers/{id}", "GET, HEAD, OPTIONS");
+
+/// All of them; `openapi.rs` describes each.
+#[cfg(test)]
+pub(crate) const PATHS: [Path; 5] = [OWNERS, ACCOUNTS, ACCOUNT, TRANSFERS, TRANSFER];
+
 /// Every call of the API, and nothing for other paths.
 pub fn routes() -> Router<AppState> {
-    Router::new()
-        .route("/api/owners", only("POST, OPTIONS", post(owners::create)))
-        .route(
-            "/api/accounts",
-            only(
-                "GET, HEAD, POST, OPTIONS",
-                get(accounts::list).post(accounts::open),
-            ),
-        )
-        .route(
-            "/api/accounts/{id}",
-            only("GET, HEAD, OPTIONS", get(accounts::get)),
-        )
-        .route(
-            "/api/transfers",
-            only(
-                "GET, HEAD, POST, OPTIONS",
-                get(transfers::list).post(transfers::make),
-            ),
-        )
-        .route(
-            "/api/transfers/{id}",
-            only("GET, HEAD, OPTIONS", get(transfers::get)),
-        )
+    let calls = [
+        (OWNERS, post(owners::create)),
+        (ACCOUNTS, get(accounts::list).post(accounts::open)),
+        (ACCOUNT, get(accounts::get)),
+        (TRANSFERS, get(transfers::list).post(transfers::make)),
+        (TRANSFER, get(transfers::get)),
+    ];
+    calls
+        .into_iter()
+        .fold(Router::new(), |router, ((path, allow), methods)| {
+            router.route(path, only(allow, methods))
+        })
         .layer(middleware::from_fn(db::per_request))
 }

@@ -11,10 +11,10 @@ use crate::{
 };
 
 /// The id in a path that ends in `{id}`.
-pub(super) struct Id<T>(pub(super) T);
+pub(crate) struct Id<T>(pub(crate) T);
 
 /// What can be read from a path.
-pub(super) trait PathId: Sized {
+pub(crate) trait PathId: Sized {
     fn parse(text: &str) -> Option<Self>;
 }
 

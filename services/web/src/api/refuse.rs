@@ -18,7 +18,7 @@ use crate::{
 const SOON: Duration = Duration::from_secs(1);
 
 /// 404: not there, or another owner's.
-pub(super) fn not_found() -> Problem {
+pub(crate) fn not_found() -> Problem {
     Problem::new(Kind::NotFound, "there is nothing here, or it is not yours")
 }
 
@@ -39,7 +39,7 @@ pub(super) fn not_json() -> Problem {
 }
 
 /// 413.
-pub(super) fn too_large() -> Problem {
+pub(crate) fn too_large() -> Problem {
     Problem::new(
         Kind::TooLarge,
         format!("the body is larger than {BODY_MAX} bytes"),
@@ -94,7 +94,7 @@ pub(super) fn bad_fields(faults: Vec<Fault>) -> Problem {
 }
 
 /// What the ledger refused, or could not do.
-pub(super) fn ledger(error: LedgerError) -> Problem {
+pub(crate) fn ledger(error: LedgerError) -> Problem {
     match &error {
         LedgerError::NoSuchAccount => not_found(),
         LedgerError::NoSuchRecipient => {

@@ -102,20 +102,25 @@ impl FromRequest<AppState> for JsonBody {
         if !is_json(&parts.headers) {
             return Err(refuse::not_json());
         }
-        if declared_length(&parts.headers).is_some_and(|length| length > BODY_MAX as u64) {
-            // Who asks first whether to send is not sending.
-            if !parts.headers.contains_key(EXPECT) {
-                drain(body);
-            }
-            return Err(refuse::too_large());
-        }
-        let read = tokio::time::timeout(BODY_TIME, read_to_limit(body));
-        let bytes = read.await.map_err(|_| refuse::late_body())??;
+        let bytes = read_body(&parts.headers, body).await?;
         let value = json::read(&bytes).map_err(refuse::bad_json)?;
         Fields::of(value)
             .map(Self)
             .map_err(|fault| refuse::bad_fields(vec![fault]))
     }
+}
+
+/// A body of at most [`BODY_MAX`] bytes, within [`BODY_TIME`].
+pub(crate) async fn read_body(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
+    if declared_length(headers).is_some_and(|length| length > BODY_MAX as u64) {
+        // Who asks first whether to send is not sending.
+        if !headers.contains_key(EXPECT) {
+            drain(body);
+        }
+        return Err(refuse::too_large());
+    }
+    let read = tokio::time::timeout(BODY_TIME, read_to_limit(body));
+    read.await.map_err(|_| refuse::late_body())?
 }
 
 /// `application/json`, in UTF-8 if it says what in, and not encoded further.

@@ -12,7 +12,7 @@ pub(crate) mod error;
 pub mod housekeeping;
 pub mod idempotency;
 mod ids;
-mod money;
+pub(crate) mod money;
 pub mod owners;
 mod page;
 mod text;

@@ -5,24 +5,14 @@ use serde::{Deserialize, Serialize};
 use super::Invalid;
 
 /// The most that one transfer or opening may move: ten billion of the currency's unit.
-pub(super) const AMOUNT_MAX: i64 = 1_000_000_000_000;
+pub(crate) const AMOUNT_MAX: i64 = 1_000_000_000_000;
 
 /// The most that an account may hold: 2^53 − 1, the largest integer that every JSON reader gets right.
-pub(super) const BALANCE_MAX: i64 = (1 << 53) - 1;
+pub(crate) const BALANCE_MAX: i64 = (1 << 53) - 1;
 
 /// An amount of money in cents; below zero it is owed.
 #[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Serialize,
-    Deserialize,
-    sqlx::Type,
-    utoipa::ToSchema,
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, sqlx::Type,
 )]
 #[serde(transparent)]
 #[sqlx(transparent)]

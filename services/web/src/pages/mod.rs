@@ -1,0 +1,140 @@
+//! The pages: rendered here, plain HTML and one style sheet, everything by links and forms. They need no script, and the policy that
+//! every page carries lets none run.
+//!
+//! They are a second way to the same [`crate::ledger`] as the API, with the same rules and the same idempotency keys, which travel in
+//! hidden fields. Who is looking is told by a cookie (`auth.rs`).
+
+mod account;
+mod amount;
+mod assets;
+mod form;
+mod home;
+mod problems;
+mod same_origin;
+mod status;
+
+use askama::Template;
+use axum::{
+    Router,
+    extract::Request,
+    middleware::{self, Next},
+    response::{IntoResponse, Redirect, Response},
+    routing::{get, post},
+};
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS},
+};
+
+use crate::{
+    db,
+    methods::only,
+    problem::{FieldError, Problem},
+    state::AppState,
+};
+
+/// What a page may load and where its forms may go: our style sheet, no picture but
+/// the empty icon, and here.
+const POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; style-src 'self'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+);
+
+const CROSS_ORIGIN_OPENER_POLICY: HeaderName =
+    HeaderName::from_static("cross-origin-opener-policy");
+
+/// Every page, form target and static file.
+pub fn routes() -> Router<AppState> {
+    const READ: &str = "GET, HEAD, OPTIONS";
+    const SENT: &str = "POST, OPTIONS";
+    Router::new()
+        .route("/", only(READ, get(home::show)))
+        .route("/owners", only(SENT, post(home::new_owner)))
+        .route("/accounts", only(SENT, post(home::open_account)))
+        .route("/transfers", only(SENT, post(home::send_money)))
+        .route("/sign-out", only(SENT, post(home::sign_out)))
+        .route("/accounts/{id}", only(READ, get(account::show)))
+        .route("/status", only(READ, get(status::show)))
+        .layer(middleware::from_fn(db::per_request))
+        .route("/problems", only(READ, get(problems::list)))
+        .route("/problems/{slug}", only(READ, get(problems::show)))
+        .layer(middleware::from_fn(guarded))
+        .route("/static/{name}", only(READ, get(assets::show)))
+}
+
+async fn guarded(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    security_headers(response.headers_mut());
+    response
+}
+
+/// What browsers are told about every page, errors included.
+pub fn security_headers(headers: &mut HeaderMap) {
+    headers.insert(CONTENT_SECURITY_POLICY, POLICY);
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));
+    headers.insert(
+        CROSS_ORIGIN_OPENER_POLICY,
+        HeaderValue::from_static("same-origin"),
+    );
+}
+
+/// The page that tells a person of a problem.
+#[must_use]
+pub fn error_page(problem: &Problem, trace_id: &str) -> String {
+    let entry = problem.kind().entry();
+    let page = ErrorPage {
+        status: entry.status.as_u16(),
+        title: entry.title,
+        detail: problem.detail(),
+        cure: entry.cure,
+        errors: problem.field_errors(),
+        explained: problem.kind().path(),
+        trace_id,
+    };
+    page.render().expect("a page is written to memory")
+}
+
+#[derive(Template)]
+#[template(path = "error.html")]
+struct ErrorPage<'a> {
+    status: u16,
+    title: &'a str,
+    detail: &'a str,
+    cure: &'a str,
+    errors: &'a [FieldError],
+    explained: String,
+    trace_id: &'a str,
+}
+
+/// A page as an answer.
+fn html(page: &impl Template) -> Response {
+    let body = page.render().expect("a page is written to memory");
+    let html = HeaderValue::from_static("text/html; charset=utf-8");
+    ([(CONTENT_TYPE, html)], body).into_response()
+}
+
+/// 303: what was sent is done, and this is where to look now.
+fn see(path: &str) -> Response {
+    Redirect::to(path).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::problem::Kind;
+
+    #[test]
+    fn an_error_page_names_fields_and_trace_and_lets_no_markup_through() {
+        let problem = Problem::new(Kind::NotFound, "nothing is at /<script>alert(1)</script>")
+            .errors([FieldError {
+                pointer: "/name".to_owned(),
+                detail: "is <b>bad</b>".to_owned(),
+            }]);
+        let page = error_page(&problem, "0af7651916cd43dd8448eb211c80319c");
+        assert!(page.contains("0af7651916cd43dd8448eb211c80319c"), "{page}");
+        assert!(page.contains("/problems/not-found"), "{page}");
+        assert!(page.contains("/name"), "{page}");
+        assert!(!page.contains("<script"), "{page}");
+        assert!(!page.contains("<b>"), "{page}");
+    }
+}

@@ -1,0 +1,229 @@
+//! What happens around every request: it joins the caller's trace, has a bound in time, is counted and logged, and if it ends in a
+//! [`Problem`], the problem is written as the caller reads: a page for a person, a problem document (RFC 9457) for a program.
+
+use std::time::{Duration, Instant};
+
+use axum::{
+    body::Body,
+    extract::{MatchedPath, Request, State},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use http::{
+    HeaderMap, HeaderValue,
+    header::{ACCEPT, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE},
+};
+use telemetry::trace_context::TraceContext;
+use tracing::Instrument;
+
+use crate::{
+    pages,
+    problem::{self, Kind, Problem},
+    state::AppState,
+};
+
+/// The layer around all routes.
+pub async fn around(State(state): State<AppState>, request: Request, next: Next) -> Response {
+    let trace = trace(request.headers());
+    let reader = Reader::of(&request);
+    let route = route(&request);
+    let span = tracing::info_span!(
+        "request",
+        trace_id = %trace.trace_id,
+        span_id = %trace.span_id,
+        method = %request.method(),
+        path = request.uri().path(),
+    );
+    let quiet = is_a_check(&route);
+    async {
+        let begun = Instant::now();
+        let in_flight = InFlight::new(&state);
+        let mut response = bounded(&state, request, next).await;
+        drop(in_flight);
+        if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+            reader.write(&problem, &trace.trace_id.to_string(), &mut response);
+        }
+        response
+            .headers_mut()
+            .entry(CACHE_CONTROL)
+            .or_insert(HeaderValue::from_static("no-store"));
+        let taken = begun.elapsed();
+        let status = response.status();
+        state.metrics.answered(&route, status, taken.as_secs_f64());
+        let duration_ms = taken.as_micros() as f64 / 1000.0;
+        if quiet {
+            tracing::debug!(route, status = status.as_u16(), duration_ms, "answered");
+        } else {
+            tracing::info!(route, status = status.as_u16(), duration_ms, "answered");
+        }
+        response
+    }
+    .instrument(span)
+    .await
+}
+
+/// The caller's trace with a span of our own; a new trace where there is none.
+fn trace(headers: &HeaderMap) -> TraceContext {
+    let mut values = headers.get_all("traceparent").iter();
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return TraceContext::new(false);
+    };
+    value
+        .to_str()
+        .ok()
+        .and_then(TraceContext::parse)
+        .map_or_else(|| TraceContext::new(false), |parent| parent.child())
+}
+
+/// The route's pattern, of which there are few; `none` for a path that leads nowhere.
+fn route(request: &Request) -> String {
+    request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or("none", MatchedPath::as_str)
+        .to_owned()
+}
+
+/// Each balancer asks several times a second: no line of log for that.
+fn is_a_check(route: &str) -> bool {
+    matches!(route, "/healthz" | "/readyz")
+}
+
+async fn bounded(state: &AppState, request: Request, next: Next) -> Response {
+    let limit = Duration::from_millis(state.config.request.timeout_ms);
+    let changes = !request.method().is_safe();
+    match tokio::time::timeout(limit, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => {
+            state.metrics.timeouts.inc();
+            tracing::warn!(?limit, "the request was given up");
+            too_long(limit, changes).into_response()
+        }
+    }
+}
+
+/// What was given up in the middle may have been done, if it was to change something.
+fn too_long(limit: Duration, changes: bool) -> Problem {
+    let kind = if changes {
+        Kind::OutcomeUnknown
+    } else {
+        Kind::Unavailable
+    };
+    Problem::new(kind, format!("the request took longer than {limit:?}"))
+        .retry_after(Duration::from_secs(1))
+}
+
+/// Counts a request for as long as it is answered, also if its client leaves in the middle.
+struct InFlight(prometheus::IntGauge);
+
+impl InFlight {
+    fn new(state: &AppState) -> Self {
+        let gauge = state.metrics.in_flight.clone();
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// Who reads a problem.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reader {
+    Person,
+    Program,
+}
+
+impl Reader {
+    /// Pages are for people and the rest is for programs; at a path that leads nowhere, who asks for HTML is a person.
+    fn of(request: &Request) -> Self {
+        let path = request.uri().path();
+        let matched = request.extensions().get::<MatchedPath>();
+        match matched.map(MatchedPath::as_str) {
+            Some(route) if is_a_check(route) => Self::Program,
+            _ if path == "/api" || path.starts_with("/api/") => Self::Program,
+            Some(_) => Self::Person,
+            None if asks_for_html(request.headers()) => Self::Person,
+            None => Self::Program,
+        }
+    }
+
+    fn write(self, problem: &Problem, trace_id: &str, response: &mut Response) {
+        let (content_type, body) = match self {
+            Self::Program => (problem::CONTENT_TYPE, problem.document(trace_id)),
+            Self::Person => {
+                pages::security_headers(response.headers_mut());
+                (
+                    HeaderValue::from_static("text/html; charset=utf-8"),
+                    pages::error_page(problem, trace_id),
+                )
+            }
+        };
+        // That of the empty body, where a layer has set it already.
+        response.headers_mut().remove(CONTENT_LENGTH);
+        response.headers_mut().insert(CONTENT_TYPE, content_type);
+        *response.body_mut() = Body::from(body);
+    }
+}
+
+fn asks_for_html(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split([',', ';']))
+        .any(|range| range.trim().eq_ignore_ascii_case("text/html"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(path: &str, accept: &str) -> Request {
+        Request::builder()
+            .uri(path)
+            .header(ACCEPT, accept)
+            .body(Body::empty())
+            .unwrap()
+    }
+
+    #[test]
+    fn at_a_path_that_leads_nowhere_a_browser_gets_a_page_and_a_program_a_document() {
+        let browser = "text/html,application/xhtml+xml,*/*;q=0.8";
+        assert_eq!(Reader::of(&request("/nothing", browser)), Reader::Person);
+        assert_eq!(Reader::of(&request("/nothing", "*/*")), Reader::Program);
+        assert_eq!(
+            Reader::of(&request("/api/nothing", browser)),
+            Reader::Program
+        );
+        assert_eq!(Reader::of(&request("/api", browser)), Reader::Program);
+        assert_eq!(Reader::of(&request("/apiary", browser)), Reader::Person);
+    }
+
+    #[test]
+    fn a_request_joins_its_callers_trace_with_a_span_of_its_own() {
+        let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let mut headers = HeaderMap::new();
+        headers.insert("traceparent", HeaderValue::from_static(parent));
+        let joined = trace(&headers);
+        assert_eq!(
+            joined.trace_id.to_string(),
+            "0af7651916cd43dd8448eb211c80319c"
+        );
+        assert_ne!(joined.span_id.to_string(), "b7ad6b7169203331");
+        assert!(joined.sampled);
+        headers.append("traceparent", HeaderValue::from_static(parent));
+        assert_ne!(trace(&headers).trace_id, joined.trace_id, "two are none");
+        assert_ne!(trace(&HeaderMap::new()).trace_id, joined.trace_id);
+    }
+
+    #[test]
+    fn a_read_that_took_too_long_changed_nothing_and_a_write_may_have() {
+        let limit = Duration::from_secs(1);
+        assert_eq!(too_long(limit, false).kind(), Kind::Unavailable);
+        assert_eq!(too_long(limit, true).kind(), Kind::OutcomeUnknown);
+    }
+}
