@@ -61,7 +61,11 @@ pub(super) fn tokens(sql: &str) -> Result<Vec<Token<'_>>, Unfinished> {
                     // Five or six digits say from which version on; whether this server is one is not known here.
                     tokens.push(Token::ExecutableComment);
                     executable = true;
-                    at += 3;
+                    let version = bytes[at + 3..]
+                        .iter()
+                        .take(6)
+                        .take_while(|b| b.is_ascii_digit());
+                    at += 3 + Some(version.count()).filter(|&n| n >= 5).unwrap_or(0);
                 } else {
                     at = find(bytes, at + 2, b"*/").ok_or(Unfinished)? + 2;
                 }

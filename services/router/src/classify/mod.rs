@@ -70,10 +70,22 @@ pub fn classify(sql: &str) -> Class {
 }
 
 fn statement(tokens: &[Token<'_>]) -> Class {
-    if let Some(session) = session_state(tokens) {
+    let executable = tokens.contains(&Token::ExecutableComment);
+    let several = tokens.contains(&Token::Symbol(';'));
+    let session = if (executable || several) && !defines_a_routine(tokens) {
+        // Each of them counts, and so does what an executable comment begins with.
+        let mut plain = tokens.to_vec();
+        plain.retain(|token| *token != Token::ExecutableComment);
+        plain
+            .split(|token| *token == Token::Symbol(';'))
+            .find_map(session_state)
+    } else {
+        session_state(tokens)
+    };
+    if let Some(session) = session {
         return Class::SessionState(session);
     }
-    if tokens.contains(&Token::Symbol(';')) || tokens.contains(&Token::ExecutableComment) {
+    if executable || several {
         return Class::Unproven;
     }
     let start = tokens
@@ -90,6 +102,19 @@ fn statement(tokens: &[Token<'_>]) -> Class {
         "HELP" => Class::Unproven,
         _ => Class::Write,
     }
+}
+
+/// Its body has statements of its own, which are executed when it is called.
+fn defines_a_routine(tokens: &[Token<'_>]) -> bool {
+    let first = tokens.first().and_then(Token::keyword);
+    let head = tokens.iter().take_while(|t| **t != Token::Symbol(';'));
+    matches!(first.as_deref(), Some("CREATE" | "ALTER"))
+        && head.filter_map(Token::keyword).any(|word| {
+            matches!(
+                word.as_str(),
+                "PROCEDURE" | "FUNCTION" | "TRIGGER" | "EVENT"
+            )
+        })
 }
 
 /// The rules of session state apply to every statement, wherever in it the state is used.

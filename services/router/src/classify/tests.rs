@@ -107,6 +107,8 @@ fn what_is_not_proven_goes_to_the_primary() {
             "SELECT 1 FROM t ORDER BY f(a)",
             "SELECT 1; DELETE FROM t",
             "SELECT 1;SELECT 2",
+            "CREATE PROCEDURE p() BEGIN DECLARE a INT; SET a = 1; COMMIT; END",
+            "CREATE TRIGGER r BEFORE INSERT ON t FOR EACH ROW BEGIN SET NEW.a = 1; SET NEW.b = 2; END",
             "/*!80000 SELECT */ 1",
             "SELECT /*! 1 */",
             "SELECT a INTO OUTFILE '/x' FROM t",
@@ -197,6 +199,8 @@ fn session_state_is_an_error_that_names_the_cure() {
                 "ROLLBACK TO a",
                 "SAVEPOINT a",
                 "XA START 'x'",
+                "DELETE FROM t; BEGIN",
+                "/*!80000 BEGIN */",
             ],
         ),
         (
@@ -210,6 +214,9 @@ fn session_state_is_an_error_that_names_the_cure() {
                 "CREATE TEMPORARY TABLE t (a INT)",
                 "HANDLER t OPEN",
                 "SELECT CONNECTION_ID()",
+                "SELECT 1; SET autocommit = 0",
+                "SELECT 1;;USE other; SELECT 2",
+                "/*!40101 SET NAMES utf8mb4 */",
             ],
         ),
     ] {
