@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::{
     Shared,
+    causal::Token,
     classify::{Class, classify},
     decision::{Decision, Reason, Target},
     error::RouterError,
@@ -55,6 +56,7 @@ pub(crate) fn read(
     tried: Option<usize>,
 ) -> Result<Choice, RouterError> {
     let view = shared.view.load();
+    knows_the_token(shared, session, &view)?;
     let to = |target, server, reason, lag| Choice {
         decision: decision(shared, &view, target, server, reason, lag),
         server,
@@ -79,15 +81,15 @@ pub(crate) fn read(
         if view.complete(replica, name) {
             last_resort = Some(replica);
         }
-        match view.lag(replica).and_then(|lag| lag.bound()) {
+        match view.age(replica) {
             Some(lag) if lag <= shared.config.max_lag() => {
                 let in_use = shared.servers[replica].in_use();
                 if best.is_none_or(|(other, _)| in_use < shared.servers[other].in_use()) {
                     best = Some((replica, lag));
                 }
             }
-            Some(_) => why_not = Reason::Lag,
-            None => {}
+            // Not known is as good as for ever.
+            _ => why_not = Reason::Lag,
         }
     }
     let primary = view
@@ -117,11 +119,40 @@ pub(crate) fn read(
     })
 }
 
+/// Whether the servers have told of the epoch that the session's token is of. If not, even the primary may be one that has been replaced:
+/// nobody can answer before they are asked again. Where all of them have been, and none knows it, its history is gone.
+fn knows_the_token(shared: &Shared, session: &Session, view: &View) -> Result<(), RouterError> {
+    let Some(token) = session.token().filter(|token| token.epoch > view.epoch) else {
+        return Ok(());
+    };
+    if view.servers.iter().all(|server| server.up) && view.asked_after(session.began()) {
+        forget_token(shared, session, token);
+        return Ok(());
+    }
+    shared.suspect();
+    Err(RouterError::NoServer {
+        reason: format!(
+            "the session has seen epoch {}, and the newest that is known here is {}: {}",
+            token.epoch,
+            view.epoch,
+            known(shared, view)
+        ),
+    })
+}
+
+fn forget_token(shared: &Shared, session: &Session, token: &Token) {
+    if session.forget_token() {
+        let epoch = token.epoch;
+        tracing::warn!(epoch, "a causal token is of a history that is gone");
+        shared.metrics.token("history_gone");
+    }
+}
+
 /// Whether a replica has all that the session has written, here or (by its token) elsewhere. Asks for a sample if not.
 fn fresh(shared: &Shared, session: &Session, replica: usize) -> bool {
     let watermark = &shared.watermark;
     if !watermark.has(replica, session.mark()) {
-        watermark.want();
+        watermark.want_mark(session.mark());
         return false;
     }
     let Some(token) = session.token() else {
@@ -130,17 +161,11 @@ fn fresh(shared: &Shared, session: &Session, replica: usize) -> bool {
     if watermark.has_set(replica, &token.executed) {
         return true;
     }
-    if watermark.is_gone(&token.executed, session.began()) {
-        if session.forget_token() {
-            tracing::warn!(
-                epoch = token.epoch,
-                "a causal token is of a history that is gone"
-            );
-            shared.metrics.token("history_gone");
-        }
+    if watermark.is_gone(&token.executed, token.epoch, session.began()) {
+        forget_token(shared, session, token);
         return true;
     }
-    watermark.want();
+    watermark.want_set(&token.executed);
     false
 }
 

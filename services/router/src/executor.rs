@@ -1,7 +1,10 @@
 //! `&Router` as sqlx's `Executor`.
 //!
 //! A read that finds its server gone, or that a replica refuses as a write, is sent once more, to another server, if no row was handed
-//! out yet. Nothing else is ever sent twice.
+//! out yet; so is one whose server falls silent, as soon as the probes say so and somebody else can answer. Nothing else is ever sent
+//! twice.
+
+use std::io;
 
 use async_stream::try_stream;
 use futures::{TryStreamExt, future::BoxFuture, stream::BoxStream};
@@ -64,16 +67,16 @@ impl Execute<'_, MySql> for Query {
 }
 
 /// One statement on its way: where it was sent, and whether it may be sent again.
-struct Attempts<'r> {
+pub(crate) struct Attempts<'r> {
     router: &'r Router,
-    deadline: Instant,
+    pub(crate) deadline: Instant,
     tried: Option<usize>,
     correct: bool,
     again: bool,
 }
 
 impl<'r> Attempts<'r> {
-    fn new(router: &'r Router) -> Self {
+    pub(crate) fn new(router: &'r Router) -> Self {
         let deadline = Instant::now() + router.shared.config.statement_timeout();
         Self {
             router,
@@ -87,22 +90,29 @@ impl<'r> Attempts<'r> {
     /// Where to send it now, with a connection.
     async fn next(&mut self, sql: &str) -> Result<(Choice, Lease), RouterError> {
         let Router { shared, session } = self.router;
+        let (choice, lease) = self.lease(|| choose::choose(shared, session, sql)).await?;
+        self.router.decided(&choice);
+        Ok((choice, lease))
+    }
+
+    /// A connection to whichever server `first` chooses. What turns out to be a read may come to another one.
+    pub(crate) async fn lease(
+        &mut self,
+        first: impl Fn() -> Result<Choice, RouterError>,
+    ) -> Result<(Choice, Lease), RouterError> {
+        let Router { shared, session } = self.router;
         loop {
             let choice = if self.correct {
                 choose::primary(shared, Class::Unproven, Reason::Corrected)
             } else if self.again {
                 choose::read(shared, session, self.tried)
             } else {
-                choose::choose(shared, session, sql)
+                first()
             };
             let (error, is_read, server) = match choice {
                 Ok(choice) => {
                     match pool::lease(shared, choice.server, choice.usage, self.deadline).await {
-                        Ok(lease) => {
-                            shared.metrics.decided(&choice.decision);
-                            session.decided(choice.decision.clone());
-                            return Ok((choice, lease));
-                        }
+                        Ok(lease) => return Ok((choice, lease)),
                         Err(error) => (error, choice.class == Class::Read, Some(choice.server)),
                     }
                 }
@@ -117,16 +127,50 @@ impl<'r> Attempts<'r> {
         }
     }
 
-    /// A read may be sent once more: after a look at the servers, and not to the one that failed unless it is the only one.
+    /// What the server answers; no error means no answer by the deadline. A read without a row yet leaves a server that has fallen silent
+    /// as soon as the probes say so, if another one can answer.
+    pub(crate) async fn answer<T>(
+        &self,
+        choice: &Choice,
+        rows_handed_out: bool,
+        answer: impl Future<Output = Result<T, sqlx::Error>>,
+    ) -> Result<T, Option<sqlx::Error>> {
+        let Router { shared, session } = self.router;
+        let may_leave = choice.class == Class::Read && !rows_handed_out && !self.again;
+        let silent = shared.until(|view| {
+            !view.servers[choice.server].up
+                && choose::read(shared, session, Some(choice.server)).is_ok()
+        });
+        tokio::select! {
+            biased;
+            answer = timeout_at(self.deadline, answer) => match answer {
+                Ok(answer) => answer.map_err(Some),
+                Err(_) => Err(None),
+            },
+            () = silent, if may_leave => Err(Some(io::Error::from(io::ErrorKind::TimedOut).into())),
+        }
+    }
+
+    /// Whether a read may be sent once more, now that this server has failed; after a look at the servers.
+    pub(crate) async fn may_try_elsewhere(&mut self, server: usize) -> bool {
+        if self.again {
+            return false;
+        }
+        self.elsewhere(Some(server)).await;
+        true
+    }
+
+    /// A read may be sent once more: after a look at the servers, and not to the one that failed unless it is there again.
     async fn elsewhere(&mut self, server: Option<usize>) {
         self.again = true;
         let left = self.deadline.saturating_duration_since(Instant::now());
         let shared = &self.router.shared;
-        shared
-            .next_round(left.min(shared.config.probe_timeout() + shared.config.probe_interval()))
-            .await;
-        let still_up = server.is_some_and(|server| shared.view.load().servers[server].up);
-        self.tried = server.filter(|_| !still_up);
+        let is_up = |server: usize| shared.view.load().servers[server].up;
+        if server.is_none_or(is_up) {
+            let round = shared.config.probe_timeout() + shared.config.probe_interval();
+            shared.next_round(left.min(round)).await;
+        }
+        self.tried = server.filter(|&server| !is_up(server));
     }
 
     /// The connection gave an error, or none in time. `Ok` means: once more.
@@ -256,11 +300,10 @@ impl<'c> Executor<'c> for &Router {
                 let mut handed_out = false;
                 let mut rows = (*lease).fetch_many(query.clone());
                 let outcome = loop {
-                    match timeout_at(attempts.deadline, rows.try_next()).await {
-                        Err(_) => break Err(None),
-                        Ok(Err(error)) => break Err(Some(error)),
-                        Ok(Ok(None)) => break Ok(()),
-                        Ok(Ok(Some(item))) => {
+                    match attempts.answer(&choice, handed_out, rows.try_next()).await {
+                        Err(error) => break Err(error),
+                        Ok(None) => break Ok(()),
+                        Ok(Some(item)) => {
                             handed_out = true;
                             yield item;
                         }
@@ -298,15 +341,26 @@ impl<'c> Executor<'c> for &Router {
                     .next(query.sql.as_str())
                     .await
                     .map_err(|e| router.give_up(e))?;
-                let answer =
-                    timeout_at(attempts.deadline, (*lease).fetch_optional(query.clone())).await;
-                match answer {
-                    Ok(Ok(row)) => {
+                let first_row = async {
+                    if choice.class == Class::Read {
+                        return (*lease).fetch_optional(query.clone()).await;
+                    }
+                    // To the end: what comes behind a row may write, and is done only then.
+                    let mut rows = (*lease).fetch_many(query.clone());
+                    let mut first = None;
+                    while let Some(item) = rows.try_next().await? {
+                        if let Either::Right(row) = item {
+                            first.get_or_insert(row);
+                        }
+                    }
+                    Ok(first)
+                };
+                match attempts.answer(&choice, false, first_row).await {
+                    Ok(row) => {
                         attempts.done(&choice, lease);
                         return Ok(row);
                     }
-                    Ok(Err(error)) => attempts.failed(&choice, lease, Some(error), false).await,
-                    Err(_) => attempts.failed(&choice, lease, None, false).await,
+                    Err(error) => attempts.failed(&choice, lease, error, false).await,
                 }
                 .map_err(|e| router.give_up(e))?;
             }

@@ -5,7 +5,7 @@
 
 use std::{
     sync::{Weak, atomic::Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use replication::{
@@ -22,6 +22,8 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// What the last round of probes found.
 #[derive(Clone)]
 pub(crate) struct View {
+    /// When the round began; `None` before the first.
+    pub(crate) began: Option<Instant>,
     pub(crate) servers: Vec<ServerView>,
     pub(crate) row: Option<ClusterRow>,
     pub(crate) epoch: u64,
@@ -48,6 +50,7 @@ impl View {
             replica: None,
         };
         Self {
+            began: None,
             servers: vec![server; servers],
             row: None,
             epoch: 0,
@@ -61,20 +64,34 @@ impl View {
         let server = &self.servers[primary];
         let facts = server.facts.as_ref()?;
         let open = server.up && !facts.read_only && !facts.super_read_only && !facts.offline_mode;
-        // A server of that name with another data directory is another server.
-        let same = self
-            .row
-            .as_ref()
-            .is_some_and(|row| row.primary_uuid == facts.uuid);
-        (open && same).then_some(primary)
+        (open && self.is_the_published(primary)).then_some(primary)
     }
 
     /// The primary, if it answers reads: it may be closed to writes.
     pub(crate) fn readable_primary(&self) -> Option<usize> {
-        self.primary.filter(|&primary| self.servers[primary].up)
+        self.primary
+            .filter(|&primary| self.servers[primary].up && self.is_the_published(primary))
     }
 
-    /// How old a replica's data may be.
+    /// A server of the primary's name with another data directory is another server.
+    fn is_the_published(&self, primary: usize) -> bool {
+        match (&self.row, &self.servers[primary].facts) {
+            (Some(row), Some(facts)) => row.primary_uuid == facts.uuid,
+            _ => false,
+        }
+    }
+
+    /// Whether every answer was asked for after this.
+    pub(crate) fn asked_after(&self, time: Instant) -> bool {
+        self.began.is_some_and(|began| began > time)
+    }
+
+    /// How old a replica's data may be by now; `None` where that is not known.
+    pub(crate) fn age(&self, server: usize) -> Option<Duration> {
+        Some(self.lag(server)?.bound()? + self.began?.elapsed())
+    }
+
+    /// How old a replica's data may have been when it was asked.
     pub(crate) fn lag(&self, server: usize) -> Option<Lag> {
         let server = &self.servers[server];
         Some(
@@ -117,7 +134,7 @@ pub(crate) async fn watch(shared: Weak<Shared>) {
 
 async fn round(shared: &Shared, connections: &mut [Option<MySqlConnection>]) {
     // Read before the servers are asked: what is acknowledged later is not covered by their answers.
-    let mark = shared.watermark.written();
+    let (began, mark) = (Instant::now(), shared.watermark.written());
     let limit = shared.config.probe_timeout();
     let probes = shared
         .servers
@@ -139,6 +156,7 @@ async fn round(shared: &Shared, connections: &mut [Option<MySqlConnection>]) {
 
     let before = shared.view.load();
     let mut view = View {
+        began: Some(began),
         servers: Vec::new(),
         row: before.row.clone(),
         epoch: before.epoch,

@@ -71,7 +71,7 @@ struct Shared {
     probed: Notify,
     /// How many rounds of probes there were.
     rounds: AtomicU64,
-    /// The probes and the sampler.
+    /// The probes, the sampler and its followers.
     tasks: std::sync::Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -107,10 +107,14 @@ impl Router {
             servers,
             config,
         });
-        let tasks = vec![
+        let mut tasks = vec![
             tokio::spawn(health::watch(Arc::downgrade(&shared))),
             tokio::spawn(watermark::sample(Arc::downgrade(&shared))),
         ];
+        tasks.extend(
+            (0..shared.servers.len())
+                .map(|server| tokio::spawn(watermark::follow(Arc::downgrade(&shared), server))),
+        );
         *shared.tasks.lock().expect("nothing panics with it") = tasks;
         Ok(Self {
             shared,
@@ -163,11 +167,9 @@ impl Router {
         if self.session.mark() == 0 {
             return Ok(None);
         }
-        let executed = watermark::executed_by_primary(&self.shared, self.session.mark()).await?;
-        let token = self
-            .shared
-            .key
-            .seal(self.shared.view.load().epoch, &executed);
+        let (epoch, executed) =
+            watermark::executed_by_primary(&self.shared, self.session.mark()).await?;
+        let token = self.shared.key.seal(epoch, &executed);
         if token.is_none() {
             self.shared.metrics.token("too_long_to_make");
         }
@@ -199,15 +201,7 @@ impl Router {
     /// # Errors
     /// [`RouterError::PrimaryUnavailable`] when it does not within `limit`.
     pub async fn wait_for_primary(&self, limit: std::time::Duration) -> Result<(), RouterError> {
-        let waiting = async {
-            loop {
-                let probed = self.shared.probed.notified();
-                if self.shared.view.load().writable_primary().is_some() {
-                    return;
-                }
-                probed.await;
-            }
-        };
+        let waiting = self.shared.until(|view| view.writable_primary().is_some());
         tokio::time::timeout(limit, waiting)
             .await
             .map_err(|_| choose::no_primary(&self.shared))
@@ -255,6 +249,17 @@ impl Shared {
     /// Something looked wrong with a server: look at once instead of at the next interval.
     fn suspect(&self) {
         self.suspicion.notify_one();
+    }
+
+    /// Waits until what is known of the servers is so.
+    async fn until(&self, condition: impl Fn(&View) -> bool) {
+        loop {
+            let probed = self.probed.notified();
+            if condition(&self.view.load()) {
+                return;
+            }
+            probed.await;
+        }
     }
 
     /// Waits until a round of probes that began after this call has ended, for at most `limit`.

@@ -175,18 +175,9 @@ pub(crate) async fn lease(
             Some(permit.expect("the semaphore is never closed"))
         }
     };
-    let gone = async {
-        loop {
-            let probed = shared.probed.notified();
-            if !shared.view.load().servers[server].up {
-                return;
-            }
-            probed.await;
-        }
-    };
     let acquired = tokio::select! {
         acquired = timeout_at(deadline, pool.acquire()) => acquired.unwrap_or(Err(sqlx::Error::PoolTimedOut)),
-        () = gone => return Err(choose::away(shared, server)),
+        () = shared.until(|view| !view.servers[server].up) => return Err(choose::away(shared, server)),
     };
     match acquired {
         Ok(connection) => {

@@ -4,7 +4,7 @@ use std::ops::{Deref, DerefMut};
 
 use replication::{ErrorKind, errors};
 use sqlx::{Executor, MySqlConnection};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 
 use crate::{
     Router,
@@ -12,6 +12,7 @@ use crate::{
     classify::Class,
     decision::Reason,
     error::RouterError,
+    executor::Attempts,
     pool::{self, Lease},
 };
 
@@ -22,8 +23,11 @@ impl Router {
     /// [`RouterError::PrimaryUnavailable`] or [`RouterError::Overloaded`], within milliseconds of knowing; nothing was sent then.
     pub async fn begin(&self) -> Result<Transaction, RouterError> {
         let begun = async {
-            let choice = choose::primary(&self.shared, Class::Write, Reason::Transaction)?;
-            self.begin_on(choice, "START TRANSACTION").await
+            let mut attempts = Attempts::new(self);
+            let primary = || choose::primary(&self.shared, Class::Write, Reason::Transaction);
+            let (choice, lease) = attempts.lease(primary).await?;
+            self.begin_on(&attempts, &choice, lease, "START TRANSACTION")
+                .await
         };
         begun
             .await
@@ -36,8 +40,20 @@ impl Router {
     /// [`RouterError::NoServer`] or [`RouterError::Overloaded`].
     pub async fn begin_read_only(&self) -> Result<Transaction, RouterError> {
         let begun = async {
-            let choice = choose::read(&self.shared, &self.session, None)?;
-            self.begin_on(choice, "START TRANSACTION READ ONLY").await
+            let mut attempts = Attempts::new(self);
+            loop {
+                let fresh = || choose::read(&self.shared, &self.session, None);
+                let (choice, lease) = attempts.lease(fresh).await?;
+                let begun = self
+                    .begin_on(&attempts, &choice, lease, "START TRANSACTION READ ONLY")
+                    .await;
+                match begun {
+                    // Nothing was read yet.
+                    Err(RouterError::NoServer { .. } | RouterError::PrimaryUnavailable { .. })
+                        if attempts.may_try_elsewhere(choice.server).await => {}
+                    begun => return begun,
+                }
+            }
         };
         begun
             .await
@@ -66,39 +82,31 @@ impl Router {
 
     async fn begin_on(
         &self,
-        choice: Choice,
+        attempts: &Attempts<'_>,
+        choice: &Choice,
+        mut lease: Lease,
         statement: &'static str,
     ) -> Result<Transaction, RouterError> {
-        let deadline = Instant::now() + self.shared.config.statement_timeout();
-        let mut lease = pool::lease(&self.shared, choice.server, choice.usage, deadline).await?;
-        match timeout_at(deadline, (*lease).execute(statement)).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => {
-                self.shared.suspect();
-                return Err(match errors::kind(&error) {
-                    ErrorKind::Gone => {
-                        choose::away_because(&self.shared, choice.server, &error.to_string())
-                    }
-                    _ => error.into(),
-                });
-            }
-            Err(_) => {
-                self.shared.suspect();
-                let reason = "it does not answer";
-                return Err(choose::away_because(&self.shared, choice.server, reason));
-            }
+        let begun = (*lease).execute(statement);
+        if let Err(error) = attempts.answer(choice, false, begun).await {
+            self.shared.suspect();
+            let away = |reason: &str| choose::away_because(&self.shared, choice.server, reason);
+            return Err(match error {
+                None => away("it does not answer"),
+                Some(error) if errors::kind(&error) == ErrorKind::Gone => away(&error.to_string()),
+                Some(error) => error.into(),
+            });
         }
-        self.decided(&choice);
-        let writes = choice.class != Class::Read;
+        self.decided(choice);
         Ok(Transaction {
             router: self.clone(),
             lease: Some(lease),
             server: choice.server,
-            writes,
+            writes: choice.class != Class::Read,
         })
     }
 
-    fn decided(&self, choice: &Choice) {
+    pub(crate) fn decided(&self, choice: &Choice) {
         self.shared.metrics.decided(&choice.decision);
         self.session.decided(choice.decision.clone());
     }

@@ -1,9 +1,9 @@
 //! Read-your-writes by a shared watermark: exact, and without a query for each read.
 //!
 //! Every acknowledged write gets the next number of one counter, and its session keeps that as its mark. While somebody waits, a
-//! sampler notes the counter, *then* asks the primary what it has executed, and waits until a replica has executed that: from then on
-//! the replica is fresh for every mark up to the noted number. A sample that was asked for after a write's acknowledgement
-//! contains it, so this is exact; one sample serves all who wait.
+//! sampler notes the counter, *then* asks the primary what it has executed. A follower for each server waits until that one has executed
+//! the same: from then on it is fresh for every mark up to the noted number. A sample that was asked for after a write's
+//! acknowledgement contains it, so this is exact; one sample serves all who wait.
 
 use std::{
     sync::{
@@ -38,13 +38,16 @@ pub(crate) struct Watermark {
     executed: Vec<ArcSwap<GtidSet>>,
     /// What the primary had executed at the last sample.
     sample: ArcSwap<Sample>,
-    wanted: Notify,
-    sampled: Notify,
+    // The sampler and the followers wait for these while nobody needs them, without keeping the router alive.
+    wanted: Arc<Notify>,
+    sampled: Arc<Notify>,
 }
 
 struct Sample {
     /// When it was asked for; `None` before the first.
     at: Option<Instant>,
+    /// The epoch that the primary was taken from.
+    epoch: u64,
     mark: u64,
     executed: GtidSet,
 }
@@ -59,11 +62,12 @@ impl Watermark {
                 .collect(),
             sample: ArcSwap::from_pointee(Sample {
                 at: None,
+                epoch: 0,
                 mark: 0,
                 executed: GtidSet::default(),
             }),
-            wanted: Notify::new(),
-            sampled: Notify::new(),
+            wanted: Arc::default(),
+            sampled: Arc::default(),
         }
     }
 
@@ -83,8 +87,16 @@ impl Watermark {
         self.applied[server].fetch_max(mark, Ordering::AcqRel);
     }
 
+    /// What the server itself said last.
     pub(crate) fn executed(&self, server: usize, set: &GtidSet) {
         self.executed[server].store(Arc::new(set.clone()));
+    }
+
+    /// The server is known to have executed this, and perhaps more.
+    fn executed_at_least(&self, server: usize, set: &GtidSet) {
+        if !self.has_set(server, set) {
+            self.executed(server, set);
+        }
     }
 
     /// Whether the server has executed every write up to `mark`.
@@ -97,32 +109,50 @@ impl Watermark {
         self.executed[server].load().contains(set)
     }
 
-    /// Whether the primary, asked after `since`, has never executed `set`: then it is of a history that is gone.
-    pub(crate) fn is_gone(&self, set: &GtidSet, since: Instant) -> bool {
+    /// Whether the primary of `epoch` or a later one, asked after `since`, has never executed `set`: then it is of a history that is gone.
+    pub(crate) fn is_gone(&self, set: &GtidSet, epoch: u64, since: Instant) -> bool {
         let sample = self.sample.load();
-        sample.at.is_some_and(|at| at > since) && !sample.executed.contains(set)
+        sample.epoch >= epoch
+            && sample.at.is_some_and(|at| at > since)
+            && !sample.executed.contains(set)
     }
 
-    /// Somebody waits for the next sample.
-    pub(crate) fn want(&self) {
+    /// Somebody waits for a sample.
+    fn want(&self) {
         self.wanted.notify_one();
+    }
+
+    /// Somebody waits for a server to have `mark`; if the last sample covers it, the followers are at it.
+    pub(crate) fn want_mark(&self, mark: u64) {
+        if self.sample.load().mark < mark {
+            self.want();
+        }
+    }
+
+    /// The same for what a token proves.
+    pub(crate) fn want_set(&self, set: &GtidSet) {
+        if !self.sample.load().executed.contains(set) {
+            self.want();
+        }
     }
 }
 
-/// What the primary has executed, from a sample that covers `mark`; without heartbeats.
+/// What the primary has executed, from a sample that covers `mark`, without heartbeats; and the epoch of that primary.
 pub(crate) async fn executed_by_primary(
     shared: &Shared,
     mark: u64,
-) -> Result<GtidSet, RouterError> {
+) -> Result<(u64, GtidSet), RouterError> {
     let waiting = async {
         loop {
             let sampled = shared.watermark.sampled.notified();
             let sample = shared.watermark.sample.load();
             if sample.at.is_some() && sample.mark >= mark {
-                return sample.executed.without_tag(HEARTBEAT_TAG);
+                let executed = sample.executed.without_tag(HEARTBEAT_TAG);
+                return (sample.epoch, executed);
             }
             shared.watermark.want();
-            sampled.await;
+            // A sample that fails tells nobody: want another one.
+            let _ = timeout(PAUSE_AFTER_ERROR, sampled).await;
         }
     };
     let limit = shared.config.statement_timeout();
@@ -140,10 +170,13 @@ pub(crate) async fn executed_by_primary(
 /// Samples whenever somebody wants one, until the router is gone.
 pub(crate) async fn sample(shared: Weak<Shared>) {
     let mut connections: Vec<Option<MySqlConnection>> = Vec::new();
+    let Some(wanted) = shared.upgrade().map(|now| now.watermark.wanted.clone()) else {
+        return;
+    };
     loop {
+        wanted.notified().await;
         let Some(now) = shared.upgrade() else { return };
         connections.resize_with(now.servers.len(), || None);
-        now.watermark.wanted.notified().await;
         match one_sample(&now, &mut connections).await {
             Ok(()) => tokio::time::sleep(PAUSE).await,
             Err(error) => {
@@ -158,14 +191,16 @@ async fn one_sample(
     shared: &Shared,
     connections: &mut [Option<MySqlConnection>],
 ) -> Result<(), sqlx::Error> {
+    // The mark first: a write that it counts was sent to a primary that the view, loaded after it, knows.
+    let (at, mark) = (Instant::now(), shared.watermark.written());
     let view = shared.view.load_full();
     let Some(primary) = view.readable_primary() else {
         // Nothing to ask; the probes tell when there is.
         return Err(sqlx::Error::PoolClosed);
     };
-    let (at, mark) = (Instant::now(), shared.watermark.written());
     let query = "SELECT @@GLOBAL.gtid_executed";
-    let executed: String = ask(shared, primary, connections, async |connection| {
+    let slot = &mut connections[primary];
+    let executed: String = ask(shared, primary, slot, async |connection| {
         sqlx::query_scalar(query).fetch_one(connection).await
     })
     .await?;
@@ -174,53 +209,71 @@ async fn one_sample(
         .map_err(|error: replication::GtidError| sqlx::Error::Decode(error.into()))?;
     shared.metrics.samples.inc();
     shared.watermark.applied(primary, mark);
-    shared.watermark.executed(primary, &set);
+    shared.watermark.executed_at_least(primary, &set);
     shared.watermark.sample.store(Arc::new(Sample {
         at: Some(at),
+        epoch: view.epoch,
         mark,
-        executed: set.clone(),
+        executed: set,
     }));
     shared.watermark.sampled.notify_waiters();
+    Ok(())
+}
 
-    let mut behind = false;
-    for (replica, server) in view.servers.iter().enumerate() {
-        if replica == primary
-            || !server.up
-            || shared.watermark.has(replica, mark) && shared.watermark.has_set(replica, &set)
-        {
+/// Waits, for every sample, until this server has executed it; until the router is gone. A follower of its own for each server, so that
+/// one that is far behind holds nobody up.
+pub(crate) async fn follow(shared: Weak<Shared>, server: usize) {
+    let mut connection = None;
+    let Some(sampled) = shared.upgrade().map(|now| now.watermark.sampled.clone()) else {
+        return;
+    };
+    loop {
+        let next = sampled.notified();
+        let Some(now) = shared.upgrade() else { return };
+        let watermark = &now.watermark;
+        let sample = watermark.sample.load_full();
+        let view = now.view.load_full();
+        let is_behind = sample.at.is_some()
+            && view.servers[server].up
+            && !(watermark.has(server, sample.mark) && watermark.has_set(server, &sample.executed));
+        if !is_behind {
+            drop(now);
+            // Not for ever: it may have been away when it was sampled.
+            let _ = timeout(REACH, next).await;
             continue;
         }
-        let reached = ask(shared, replica, connections, async |connection| {
+        let set = sample.executed.to_string();
+        let reached = ask(&now, server, &mut connection, async |connection| {
             let reached: Option<i64> =
                 sqlx::query_scalar("SELECT WAIT_FOR_EXECUTED_GTID_SET(?, ?)")
-                    .bind(&executed)
+                    .bind(set)
                     .bind(REACH.as_secs_f64())
                     .fetch_one(connection)
                     .await?;
             Ok(reached)
-        })
-        .await?;
-        if reached == Some(0) {
-            shared.watermark.applied(replica, mark);
-            shared.watermark.executed(replica, &set);
-        } else {
-            behind = true;
+        });
+        match reached.await {
+            Ok(Some(0)) => {
+                watermark.applied(server, sample.mark);
+                watermark.executed_at_least(server, &sample.executed);
+            }
+            Ok(_) => {}
+            Err(error) => {
+                let server = &now.servers[server].endpoint.name;
+                tracing::debug!(server, %error, "not known whether it has executed a sample");
+                tokio::time::sleep(PAUSE_AFTER_ERROR).await;
+            }
         }
     }
-    if behind {
-        shared.watermark.want();
-    }
-    Ok(())
 }
 
-/// Asks on a connection of the sampler's own, which a full pool cannot delay.
+/// Asks on a connection of the caller's own, which a full pool cannot delay.
 async fn ask<T>(
     shared: &Shared,
     server: usize,
-    connections: &mut [Option<MySqlConnection>],
+    slot: &mut Option<MySqlConnection>,
     question: impl AsyncFnOnce(&mut MySqlConnection) -> Result<T, sqlx::Error>,
 ) -> Result<T, sqlx::Error> {
-    let slot = &mut connections[server];
     let limit = shared.config.probe_timeout() + REACH;
     let answer = timeout(limit, async {
         let connection = match &mut *slot {
