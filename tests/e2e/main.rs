@@ -43,7 +43,10 @@ fn main() -> ExitCode {
         ledger::calls::reads_come_from_the_replica_and_writes_go_to_the_primary,
         ledger::calls::the_same_key_answers_the_same_and_moves_money_once,
         ledger::calls::bad_input_is_refused_with_a_problem_that_names_the_field,
-        ledger::calls::the_pages_work_without_javascript,
+        ledger::pages::the_pages_do_all_of_it_by_links_and_forms,
+        ledger::pages::a_form_that_cannot_be_done_comes_back_with_what_is_wrong,
+        ledger::pages::a_form_of_another_site_changes_nothing,
+        ledger::pages::every_problem_leads_to_a_page_that_explains_it,
     ]
     .into();
     let breaking: Vec<Test> = tests![

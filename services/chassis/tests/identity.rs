@@ -1,5 +1,7 @@
 //! Identities as files: who gets through a handshake, what a rotation does, and what is said of files that cannot be used.
 
+#![allow(clippy::unwrap_used)] // the helpers of tests are tests, too
+
 use std::{
     collections::BTreeMap,
     fs,

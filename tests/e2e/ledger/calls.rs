@@ -209,19 +209,3 @@ pub(crate) async fn bad_input_is_refused_with_a_problem_that_names_the_field(
     );
     Ok(())
 }
-
-pub(crate) async fn the_pages_work_without_javascript(stack: &Stack) -> Result<()> {
-    let client = stack.client()?;
-    let answer = client.get(stack.url("/")).send().await?;
-    let policy = header(&answer, "content-security-policy").to_owned();
-    ensure!(
-        !policy.is_empty() && !policy.contains("unsafe-inline"),
-        "CSP {policy:?}"
-    );
-    let page = answer.text().await?;
-    ensure!(
-        !page.contains("<script"),
-        "the start page has a script:\n{page}"
-    );
-    Ok(())
-}

@@ -110,7 +110,7 @@ impl Load {
     async fn one(&self, n: usize, owner: &Owner, from: &str, to: &str) -> Result<()> {
         let mut written = 0;
         while !self.stop.load(Ordering::Relaxed) {
-            if n % 2 == 0 {
+            if n.is_multiple_of(2) {
                 let answer = owner.transfer(from, to, 1, &key()).await?;
                 ensure!(
                     answer.status() == StatusCode::CREATED,

@@ -3,3 +3,4 @@
 pub(crate) mod calls;
 mod client;
 pub(crate) mod faults;
+pub(crate) mod pages;
