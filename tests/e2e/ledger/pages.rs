@@ -229,7 +229,7 @@ pub(crate) async fn a_form_that_cannot_be_done_comes_back_with_what_is_wrong(
     let refused = browser.submit(&home, "/transfers", &fields).await?;
     ensure!(refused.status == StatusCode::UNPROCESSABLE_ENTITY);
     refused.shows("value=\"too much\"")?;
-    refused.shows("holds 100 cents")?;
+    refused.shows("the account holds 1.00, which is less than 2.00")?;
     ensure!(refused.hidden_key("/transfers")? == key, "another key");
 
     // Another owner's account is not there, and is no place to send from.

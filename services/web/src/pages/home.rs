@@ -23,10 +23,10 @@ use crate::{
     auth::{FORGET, Visitor},
     db::Db,
     ledger::{
-        Account, AccountId, Cents, Invalid, MakeTransfer, Memo, Name, OpenAccount, OwnerId, Page,
-        accounts, owners, transfers,
+        Account, AccountId, Cents, Invalid, LedgerError, MakeTransfer, Memo, Name, OpenAccount,
+        OwnerId, Page, accounts, owners, transfers,
     },
-    problem::Problem,
+    problem::{Kind, Problem},
     state::AppState,
 };
 
@@ -222,7 +222,22 @@ async fn make_transfer(db: &Router, owner: OwnerId, sent: &Sent) -> Result<Accou
     })();
     let request = faults.build(request)?;
     let sent = transfers::make(db, owner, &key, &request).await;
-    Ok(sent.map_err(refuse::ledger)?.answer.from)
+    Ok(sent.map_err(refusal)?.answer.from)
+}
+
+/// As the API refuses, with amounts as these pages write them.
+fn refusal(error: LedgerError) -> Problem {
+    match error {
+        LedgerError::InsufficientFunds { balance, amount } => Problem::new(
+            Kind::InsufficientFunds,
+            format!(
+                "the account holds {}, which is less than {}",
+                amount::shown(balance.get()),
+                amount::shown(amount.get())
+            ),
+        ),
+        other => refuse::ledger(other),
+    }
 }
 
 /// `POST /sign-out`
