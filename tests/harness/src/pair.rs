@@ -130,11 +130,11 @@ impl Pair {
                 SOURCE_SSL_KEY = '/run/holdfast/pki/current/tls.key'"
         );
         // A server that restarted is still wired, and wiring it again would throw away what it has received and not applied.
-        let wired: Option<(u16,)> =
+        let wired: Option<(i32,)> =
             sqlx::query_as("SELECT PORT FROM performance_schema.replication_connection_configuration WHERE HOST = '127.0.0.1'")
                 .fetch_optional(&mut connection)
                 .await?;
-        if wired.map(|(port,)| port) != Some(port) {
+        if wired != Some((port.into(),)) {
             sqlx::raw_sql(AssertSqlSafe(wiring))
                 .execute(&mut connection)
                 .await?;
@@ -207,9 +207,12 @@ impl Pair {
             .execute(&mut closing)
             .await?;
         self.caught_up(old, new).await?;
-        sqlx::raw_sql("SET GLOBAL offline_mode = ON")
-            .execute(&mut closing)
-            .await?;
+        // Were semi-sync left on, what it applies once it follows would wait for a replica of its own.
+        sqlx::raw_sql(
+            "SET GLOBAL offline_mode = ON; SET GLOBAL rpl_semi_sync_source_enabled = OFF",
+        )
+        .execute(&mut closing)
+        .await?;
         let mut opening = new.connect(Account::Arbiter).await?;
         sqlx::raw_sql("STOP REPLICA; RESET REPLICA ALL")
             .execute(&mut opening)
