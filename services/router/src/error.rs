@@ -24,7 +24,7 @@ pub enum RouterError {
         /// What is known of them.
         reason: String,
     },
-    /// No connection became free in time. Nothing was sent.
+    /// No connection became free in time, or too many were given up whose statements the server still works on. Nothing was sent.
     #[error("no connection to {server} became free within {waited:?}")]
     Overloaded {
         /// The server.

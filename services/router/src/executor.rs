@@ -129,7 +129,7 @@ impl<'r> Attempts<'r> {
 
     /// What the server answers; no error means no answer by the deadline. A read without a row yet leaves a server that has fallen silent
     /// as soon as the probes say so, if another one can answer.
-    pub(crate) async fn answer<T>(
+    async fn answer<T>(
         &self,
         choice: &Choice,
         rows_handed_out: bool,

@@ -15,6 +15,7 @@ pub(crate) struct Metrics {
     errors: IntCounterVec,
     tokens: IntCounterVec,
     pub(crate) in_flight: IntGaugeVec,
+    pub(crate) abandoned: IntGaugeVec,
     pub(crate) up: IntGaugeVec,
     pub(crate) lag: GaugeVec,
     pub(crate) epoch: IntGauge,
@@ -63,6 +64,13 @@ impl Metrics {
                 ),
                 &["server"],
             )?,
+            abandoned: IntGaugeVec::new(
+                Opts::new(
+                    "router_abandoned_connections",
+                    "Connections that were given up while the server was at work on them, by server.",
+                ),
+                &["server"],
+            )?,
             up: IntGaugeVec::new(
                 Opts::new(
                     "router_server_up",
@@ -91,6 +99,7 @@ impl Metrics {
         registry.register(Box::new(metrics.errors.clone()))?;
         registry.register(Box::new(metrics.tokens.clone()))?;
         registry.register(Box::new(metrics.in_flight.clone()))?;
+        registry.register(Box::new(metrics.abandoned.clone()))?;
         registry.register(Box::new(metrics.up.clone()))?;
         registry.register(Box::new(metrics.lag.clone()))?;
         registry.register(Box::new(metrics.epoch.clone()))?;
@@ -111,6 +120,7 @@ impl Metrics {
         }
         for server in &config.servers {
             metrics.in_flight.with_label_values(&[&server.name]);
+            metrics.abandoned.with_label_values(&[&server.name]);
             metrics.up.with_label_values(&[&server.name]);
             metrics.lag.with_label_values(&[&server.name]).set(-1.0);
         }

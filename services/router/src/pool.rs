@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use prometheus::IntGauge;
+use prometheus::{IntGauge, IntGaugeVec};
 use replication::{Endpoint, ErrorKind, connect_options, errors};
 use sqlx::{
     Connection, Executor, MySql, MySqlConnection, MySqlPool,
@@ -19,7 +19,7 @@ use sqlx::{
 };
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 
 use crate::{
@@ -32,6 +32,9 @@ use crate::{
 const PING_AFTER_IDLE: Duration = Duration::from_secs(1);
 /// A connection that nobody used for this long is closed.
 const IDLE: Duration = Duration::from_secs(300);
+/// The longest that a server may take to close a connection, while it counts. A commit may wait for its replica for hours; but a network
+/// that swallowed the end of it must not count for ever.
+const ABANDONED: Duration = Duration::from_secs(3600);
 
 /// A server and the connections to it.
 pub(crate) struct Server {
@@ -40,6 +43,9 @@ pub(crate) struct Server {
     pub(crate) pool: MySqlPool,
     /// Connections in use for statements.
     in_use: Arc<AtomicUsize>,
+    /// Connections that were given up and that the server has not closed yet, for it is still at work: a commit that waits for its
+    /// replica, or a slow query. They are no longer the pool's, but they are the server's.
+    abandoned: Arc<AtomicUsize>,
     /// What reads may take of the connections while the server is primary.
     reads: Arc<Semaphore>,
 }
@@ -88,6 +94,7 @@ impl Server {
             options,
             pool,
             in_use: Arc::default(),
+            abandoned: Arc::default(),
             reads: Arc::new(Semaphore::new(reads)),
         }
     }
@@ -107,11 +114,30 @@ impl Server {
 
 /// A connection on loan. One that is dropped before [`Lease::finish`] is closed, for its stream may be in the middle of an answer.
 pub(crate) struct Lease {
-    connection: PoolConnection<MySql>,
+    /// `None` once it is dropped.
+    connection: Option<PoolConnection<MySql>>,
     finished: bool,
-    in_use: Arc<AtomicUsize>,
-    gauge: IntGauge,
+    in_use: Count,
+    abandoned: Count,
     _read: Option<OwnedSemaphorePermit>,
+}
+
+/// A number and the gauge that shows it.
+struct Count {
+    number: Arc<AtomicUsize>,
+    gauge: IntGauge,
+}
+
+impl Count {
+    fn add(&self) {
+        self.number.fetch_add(1, Ordering::Relaxed);
+        self.gauge.inc();
+    }
+
+    fn take(&self) {
+        self.number.fetch_sub(1, Ordering::Relaxed);
+        self.gauge.dec();
+    }
 }
 
 impl Lease {
@@ -125,23 +151,36 @@ impl Deref for Lease {
     type Target = MySqlConnection;
 
     fn deref(&self) -> &MySqlConnection {
-        &self.connection
+        self.connection.as_ref().expect("only dropping takes it")
     }
 }
 
 impl DerefMut for Lease {
     fn deref_mut(&mut self) -> &mut MySqlConnection {
-        &mut self.connection
+        self.connection.as_mut().expect("only dropping takes it")
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if !self.finished {
-            self.connection.close_on_drop();
-        }
-        self.in_use.fetch_sub(1, Ordering::Relaxed);
-        self.gauge.dec();
+        self.in_use.take();
+        let Some(connection) = self.connection.take().filter(|_| !self.finished) else {
+            return;
+        };
+        // Its place in the pool is free at once. Closing ends when the server has closed it too, which may take as long as what it is at.
+        let connection = connection.detach();
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        let abandoned = Count {
+            number: self.abandoned.number.clone(),
+            gauge: self.abandoned.gauge.clone(),
+        };
+        abandoned.add();
+        runtime.spawn(async move {
+            let _ = timeout(ABANDONED, connection.close()).await;
+            abandoned.take();
+        });
     }
 }
 
@@ -157,6 +196,7 @@ pub(crate) async fn lease(
         endpoint,
         pool,
         in_use,
+        abandoned,
         reads,
         ..
     } = &shared.servers[server];
@@ -166,6 +206,15 @@ pub(crate) async fn lease(
         server: endpoint.name.clone(),
         waited: began.elapsed(),
     };
+    // Each of them is one of the server's connections still. Where writes hang, reads may go on.
+    let max = shared.config.max_connections as usize;
+    let bound = match usage {
+        Use::Any => max,
+        Use::ReadOnPrimary => 2 * max,
+    };
+    if abandoned.load(Ordering::Relaxed) >= bound {
+        return Err(overloaded());
+    }
     let read = match usage {
         Use::Any => None,
         Use::ReadOnPrimary => {
@@ -181,17 +230,17 @@ pub(crate) async fn lease(
     };
     match acquired {
         Ok(connection) => {
-            in_use.fetch_add(1, Ordering::Relaxed);
-            let gauge = shared
-                .metrics
-                .in_flight
-                .with_label_values(&[&endpoint.name]);
-            gauge.inc();
+            let count = |number: &Arc<AtomicUsize>, gauges: &IntGaugeVec| Count {
+                number: number.clone(),
+                gauge: gauges.with_label_values(&[&endpoint.name]),
+            };
+            let in_use = count(in_use, &shared.metrics.in_flight);
+            in_use.add();
             Ok(Lease {
-                connection,
+                connection: Some(connection),
                 finished: false,
-                in_use: in_use.clone(),
-                gauge,
+                in_use,
+                abandoned: count(abandoned, &shared.metrics.abandoned),
                 _read: read,
             })
         }

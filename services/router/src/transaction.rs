@@ -4,7 +4,7 @@ use std::ops::{Deref, DerefMut};
 
 use replication::{ErrorKind, errors};
 use sqlx::{Executor, MySqlConnection};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::{
     Router,
@@ -87,8 +87,14 @@ impl Router {
         mut lease: Lease,
         statement: &'static str,
     ) -> Result<Transaction, RouterError> {
-        let begun = (*lease).execute(statement);
-        if let Err(error) = attempts.answer(choice, false, begun).await {
+        // Nothing is done yet: whoever waits need not wait for a server that is known to be away.
+        let away = self.shared.until(|view| !view.servers[choice.server].up);
+        let begun = tokio::select! {
+            biased;
+            begun = timeout_at(attempts.deadline, (*lease).execute(statement)) => begun.map_err(|_| None),
+            () = away => Err(None),
+        };
+        if let Err(error) = begun.and_then(|begun| begun.map_err(Some)) {
             self.shared.suspect();
             let away = |reason: &str| choose::away_because(&self.shared, choice.server, reason);
             return Err(match error {
@@ -130,7 +136,7 @@ impl Transaction {
     /// may have been committed, or may still be: ask by something that was written in it, an idempotency key for example. Any
     /// other error means that it was rolled back.
     pub async fn commit(mut self) -> Result<(), RouterError> {
-        let outcome = self.end("COMMIT").await;
+        let outcome = self.end("COMMIT", self.writes).await;
         if let Err(error) = &outcome {
             self.router.shared.metrics.failed(error);
         } else if self.writes {
@@ -146,12 +152,21 @@ impl Transaction {
     /// # Errors
     /// When the server is gone; it rolls back by itself then.
     pub async fn rollback(mut self) -> Result<(), RouterError> {
-        self.end("ROLLBACK").await
+        self.end("ROLLBACK", false).await
     }
 
-    async fn end(&mut self, statement: &'static str) -> Result<(), RouterError> {
+    /// Ends it; where no answer comes, `commits` says whether something may have been done.
+    async fn end(&mut self, statement: &'static str, commits: bool) -> Result<(), RouterError> {
         let shared = &self.router.shared;
-        let server = shared.servers[self.server].endpoint.name.clone();
+        let no_answer = |reason: String| {
+            shared.suspect();
+            if commits {
+                let server = shared.servers[self.server].endpoint.name.clone();
+                RouterError::CommitOutcomeUnknown { server, reason }
+            } else {
+                choose::away_because(shared, self.server, &reason)
+            }
+        };
         let limit = shared.config.statement_timeout();
         let mut lease = self
             .lease
@@ -172,22 +187,10 @@ impl Transaction {
                         &error.to_string(),
                     ))
                 }
-                ErrorKind::Gone => {
-                    shared.suspect();
-                    Err(RouterError::CommitOutcomeUnknown {
-                        server,
-                        reason: error.to_string(),
-                    })
-                }
+                ErrorKind::Gone => Err(no_answer(error.to_string())),
                 _ => Err(error.into()),
             },
-            Err(_) => {
-                shared.suspect();
-                Err(RouterError::CommitOutcomeUnknown {
-                    server,
-                    reason: format!("no answer within {limit:?}"),
-                })
-            }
+            Err(_) => Err(no_answer(format!("no answer within {limit:?}"))),
         }
     }
 }
