@@ -63,11 +63,25 @@ impl Web {
         Self::start_as(pair, config, Account::App).await
     }
 
+    /// The same as another account.
     pub(crate) async fn start_as(
         pair: &Pair,
         config: RouterConfig,
         account: Account,
     ) -> Result<Self> {
+        let web = Self::connect(pair, config, account)?;
+        web.is_whole().await?;
+        Ok(web)
+    }
+
+    /// Starts it while the replica is away.
+    pub(crate) async fn start_degraded(pair: &Pair, config: RouterConfig) -> Result<Self> {
+        let web = Self::connect(pair, config, Account::App)?;
+        web.router.wait_for_primary(SOON).await?;
+        Ok(web)
+    }
+
+    fn connect(pair: &Pair, config: RouterConfig, account: Account) -> Result<Self> {
         let user = account.user();
         let identity = pair.identities().of(account.consumer()).join("current");
         let key = CausalKey::new(CAUSAL_KEY);
@@ -75,9 +89,7 @@ impl Web {
             Credentials::new(user, &pair.identities().password(user)?, &identity, key);
         let registry = Registry::new();
         let router = Router::connect(config, &credentials, &registry)?;
-        let web = Self { router, registry };
-        web.is_whole().await?;
-        Ok(web)
+        Ok(Self { router, registry })
     }
 
     /// A request's session, without a token.
