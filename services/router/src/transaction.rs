@@ -161,8 +161,7 @@ impl Transaction {
         let no_answer = |reason: String| {
             shared.suspect();
             if commits {
-                let server = shared.servers[self.server].endpoint.name.clone();
-                RouterError::CommitOutcomeUnknown { server, reason }
+                choose::outcome_unknown(shared, self.server, reason)
             } else {
                 choose::away_because(shared, self.server, &reason)
             }

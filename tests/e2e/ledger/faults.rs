@@ -158,7 +158,7 @@ pub(crate) async fn without_the_replica_reads_go_on_and_writes_say_what_is_away(
             .as_str()
             .context("a problem has a detail")?;
         ensure!(
-            detail.contains("replica") && detail.to_lowercase().contains("key"),
+            detail.contains("mysql-2 is away") && detail.to_lowercase().contains("key"),
             "the problem does not say what is away and what to do: {detail}"
         );
         for _ in 0..20 {

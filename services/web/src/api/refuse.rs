@@ -123,13 +123,9 @@ pub(crate) fn ledger(error: LedgerError) -> Problem {
 fn database(error: &LedgerError) -> Problem {
     let unavailable = |kind, detail: String| Problem::new(kind, detail).retry_after(SOON);
     match error.router() {
-        Some(RouterError::CommitOutcomeUnknown { server, .. }) => unavailable(
-            Kind::OutcomeUnknown,
-            format!(
-                "{server} did not acknowledge the change in time: its replica is away, or it is itself. The change may have been made, \
-                 or may still be. The same request with the same Idempotency-Key tells, and makes it at most once"
-            ),
-        ),
+        Some(RouterError::CommitOutcomeUnknown { server, away, .. }) => {
+            unavailable(Kind::OutcomeUnknown, outcome_unknown(server, away))
+        }
         Some(
             away @ (RouterError::PrimaryUnavailable { .. }
             | RouterError::NoServer { .. }
@@ -146,11 +142,44 @@ fn database(error: &LedgerError) -> Problem {
     }
 }
 
+/// What is away, and what to do. A commit is acknowledged once the replica has it, so it is the replica that is missed first.
+fn outcome_unknown(server: &str, away: &[String]) -> String {
+    let why = if away.iter().any(|name| name == server) {
+        format!("{server} went away before it had acknowledged the change")
+    } else if away.is_empty() {
+        format!("{server} did not acknowledge the change in time: its replica is away, or slow")
+    } else {
+        let away = away.join(", ");
+        format!("{server} did not acknowledge the change in time: the replica {away} is away")
+    };
+    format!(
+        "{why}. The change may have been made, or may still be. The same request with the same Idempotency-Key tells, and makes it at \
+         most once"
+    )
+}
+
 impl From<Fault> for FieldError {
     fn from(fault: Fault) -> Self {
         Self {
             pointer: fault.pointer,
             detail: fault.detail,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_away_is_named() {
+        let said = |away: &[&str]| {
+            let away: Vec<_> = away.iter().map(|&name| name.to_owned()).collect();
+            outcome_unknown("mysql-1", &away)
+        };
+        assert!(said(&["mysql-2"]).contains("the replica mysql-2 is away"));
+        assert!(said(&["mysql-1"]).starts_with("mysql-1 went away"));
+        assert!(said(&[]).contains("its replica is away, or slow"));
+        assert!(said(&[]).contains("Idempotency-Key"));
     }
 }
