@@ -56,7 +56,7 @@ pub(crate) fn read(
     tried: Option<usize>,
 ) -> Result<Choice, RouterError> {
     let view = shared.view.load();
-    let _ = knows_the_token(shared, session, &view);
+    knows_the_token(shared, session, &view)?;
     let to = |target, server, reason, lag| Choice {
         decision: decision(shared, &view, target, server, reason, lag),
         server,
