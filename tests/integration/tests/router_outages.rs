@@ -131,7 +131,7 @@ impl Reads {
     /// One read, by a statement or by a transaction.
     async fn read(&mut self, router: &Router, reader: usize) -> Result<String> {
         let (session, began) = (router.session(None), Instant::now());
-        let took = if reader % 2 == 0 {
+        let took = if reader.is_multiple_of(2) {
             get(&session, 1).await.context("a read failed")?;
             began.elapsed()
         } else {
