@@ -19,6 +19,7 @@ pub mod compose;
 mod docker;
 mod identity;
 mod mysql_image;
+pub mod namespace;
 mod pair;
 mod port;
 mod program;
