@@ -1,6 +1,9 @@
 //! Every decision is a value: on the span, in a metric's label, in the answer's header.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
 
 /// A role that a statement can be sent to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -108,4 +111,17 @@ pub struct Decision {
     pub epoch: u64,
     /// How old the replica's data may be; `None` on the primary, or where it is not known.
     pub lag: Option<Duration>,
+}
+
+/// One statement or transaction of a session: where it went, and how long that took.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Where it went, and why.
+    pub decision: Decision,
+    /// What it was, the same for every call of it: `SELECT accounts`.
+    pub summary: String,
+    /// When it was asked for.
+    pub begun: Instant,
+    /// Until it ended, waiting for a connection included; `None` while it has not.
+    pub took: Option<Duration>,
 }

@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::{
     Router,
     choose::{self, Choice},
-    classify::Class,
+    classify::{self, Class},
     decision::{Reason, Target},
     error::RouterError,
     pool::{self, Lease},
@@ -70,6 +70,8 @@ impl Execute<'_, MySql> for Query {
 pub(crate) struct Attempts<'r> {
     router: &'r Router,
     pub(crate) deadline: Instant,
+    pub(crate) begun: std::time::Instant,
+    step: Option<usize>,
     tried: Option<usize>,
     correct: bool,
     again: bool,
@@ -81,6 +83,8 @@ impl<'r> Attempts<'r> {
         Self {
             router,
             deadline,
+            begun: std::time::Instant::now(),
+            step: None,
             tried: None,
             correct: false,
             again: false,
@@ -91,7 +95,9 @@ impl<'r> Attempts<'r> {
     async fn next(&mut self, sql: &str) -> Result<(Choice, Lease), RouterError> {
         let Router { shared, session } = self.router;
         let (choice, lease) = self.lease(|| choose::choose(shared, session, sql)).await?;
-        self.router.decided(&choice);
+        self.step = self
+            .router
+            .decided(&choice, classify::summary(sql), self.begun);
         Ok((choice, lease))
     }
 
@@ -182,6 +188,9 @@ impl<'r> Attempts<'r> {
         rows_handed_out: bool,
     ) -> Result<(), RouterError> {
         let shared = &self.router.shared;
+        self.router.session.ended(self.step);
+        // What is sent once more is a step of its own.
+        self.begun = std::time::Instant::now();
         let server = choice.decision.server.clone();
         let is_read = matches!(choice.class, Class::Read | Class::Locking);
         let Some(error) = error else {
@@ -237,6 +246,7 @@ impl<'r> Attempts<'r> {
     /// The answer came.
     fn done(self, choice: &Choice, lease: Lease) {
         lease.finish();
+        self.router.session.ended(self.step);
         if !matches!(choice.class, Class::Read | Class::Locking) {
             self.router
                 .session

@@ -43,7 +43,7 @@ use tokio::{sync::Notify, task::JoinHandle};
 
 pub use causal::CausalKey;
 pub use config::{Credentials, RouterConfig};
-pub use decision::{Decision, Reason, Target};
+pub use decision::{Decision, Reason, Step, Target};
 pub use error::RouterError;
 pub use health::{ClusterHealth, ServerHealth};
 pub use transaction::{Pinned, Transaction};
@@ -179,7 +179,14 @@ impl Router {
     /// Where this session's statements went, in order of use; at most 64 are kept.
     #[must_use]
     pub fn decisions(&self) -> Vec<Decision> {
-        self.session.decisions()
+        let steps = self.session.steps().into_iter();
+        steps.map(|step| step.decision).collect()
+    }
+
+    /// The same with what each of them was and how long it took.
+    #[must_use]
+    pub fn steps(&self) -> Vec<Step> {
+        self.session.steps()
     }
 
     /// Where a statement would go now, and why, without sending it.

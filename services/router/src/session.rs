@@ -8,10 +8,13 @@ use std::{
     time::Instant,
 };
 
-use crate::{causal::Token, decision::Decision};
+use crate::{
+    causal::Token,
+    decision::{Decision, Step},
+};
 
-/// How many decisions are kept; a session is a request, and a header has its limits.
-const DECISIONS: usize = 64;
+/// How many steps are kept; a session is a request, and a header has its limits.
+const STEPS: usize = 64;
 
 pub(crate) struct Session {
     /// The process's write counter after this session's last acknowledged write; 0 if it has written nothing.
@@ -22,7 +25,7 @@ pub(crate) struct Session {
     token_gone: std::sync::atomic::AtomicBool,
     /// When the session began: a sample that was taken later knows all that the token can.
     began: Instant,
-    decisions: Mutex<Vec<Decision>>,
+    steps: Mutex<Vec<Step>>,
 }
 
 impl Session {
@@ -32,7 +35,7 @@ impl Session {
             token,
             token_gone: false.into(),
             began: Instant::now(),
-            decisions: Mutex::new(Vec::new()),
+            steps: Mutex::new(Vec::new()),
         }
     }
 
@@ -60,17 +63,35 @@ impl Session {
         self.began
     }
 
-    pub(crate) fn decided(&self, decision: Decision) {
-        let mut decisions = self.decisions.lock().expect("nothing panics with it");
-        if decisions.len() < DECISIONS {
-            decisions.push(decision);
+    /// A statement that was asked for at `begun` has a connection now. Returns its place, if it is kept.
+    pub(crate) fn decided(
+        &self,
+        decision: Decision,
+        summary: String,
+        begun: Instant,
+    ) -> Option<usize> {
+        let mut steps = self.steps.lock().expect("nothing panics with it");
+        if steps.len() >= STEPS {
+            return None;
+        }
+        steps.push(Step {
+            decision,
+            summary,
+            begun,
+            took: None,
+        });
+        Some(steps.len() - 1)
+    }
+
+    /// The step at this place has ended, well or not; the first word counts.
+    pub(crate) fn ended(&self, step: Option<usize>) {
+        let mut steps = self.steps.lock().expect("nothing panics with it");
+        if let Some(step) = step.and_then(|at| steps.get_mut(at)) {
+            step.took.get_or_insert_with(|| step.begun.elapsed());
         }
     }
 
-    pub(crate) fn decisions(&self) -> Vec<Decision> {
-        self.decisions
-            .lock()
-            .expect("nothing panics with it")
-            .clone()
+    pub(crate) fn steps(&self) -> Vec<Step> {
+        self.steps.lock().expect("nothing panics with it").clone()
     }
 }

@@ -66,13 +66,15 @@ impl Router {
     /// As [`Router::begin`].
     pub async fn pinned(&self) -> Result<Pinned, RouterError> {
         let deadline = Instant::now() + self.shared.config.statement_timeout();
+        let begun = std::time::Instant::now();
         let pinned = async {
             let choice = choose::primary(&self.shared, Class::Write, Reason::Pinned)?;
             let lease = pool::lease(&self.shared, choice.server, choice.usage, deadline).await?;
-            self.decided(&choice);
+            let step = self.decided(&choice, "pinned connection".to_owned(), begun);
             Ok(Pinned {
                 router: self.clone(),
                 lease,
+                step,
             })
         };
         pinned
@@ -103,18 +105,32 @@ impl Router {
                 Some(error) => error.into(),
             });
         }
-        self.decided(choice);
+        let writes = choice.class != Class::Read;
+        let summary = if writes {
+            "transaction"
+        } else {
+            "read-only transaction"
+        };
+        let step = self.decided(choice, summary.to_owned(), attempts.begun);
         Ok(Transaction {
             router: self.clone(),
             lease: Some(lease),
             server: choice.server,
-            writes: choice.class != Class::Read,
+            writes,
+            step,
         })
     }
 
-    pub(crate) fn decided(&self, choice: &Choice) {
+    /// A statement or transaction has a connection: counted, and a step of the session.
+    pub(crate) fn decided(
+        &self,
+        choice: &Choice,
+        summary: String,
+        begun: std::time::Instant,
+    ) -> Option<usize> {
         self.shared.metrics.decided(&choice.decision);
-        self.session.decided(choice.decision.clone());
+        let decision = choice.decision.clone();
+        self.session.decided(decision, summary, begun)
     }
 }
 
@@ -126,6 +142,8 @@ pub struct Transaction {
     lease: Option<Lease>,
     server: usize,
     writes: bool,
+    /// Its place in the session.
+    step: Option<usize>,
 }
 
 impl Transaction {
@@ -224,6 +242,7 @@ impl Drop for Transaction {
     /// A dropped future may have left a statement half read, so the connection is closed and the server rolls back.
     fn drop(&mut self) {
         drop(self.lease.take());
+        self.router.session.ended(self.step);
     }
 }
 
@@ -231,6 +250,7 @@ impl Drop for Transaction {
 pub struct Pinned {
     router: Router,
     lease: Lease,
+    step: Option<usize>,
 }
 
 impl Deref for Pinned {
@@ -259,5 +279,6 @@ impl Drop for Pinned {
         self.router
             .session
             .wrote(self.router.shared.watermark.acknowledged());
+        self.router.session.ended(self.step);
     }
 }

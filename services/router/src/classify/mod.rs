@@ -7,8 +7,11 @@
 
 mod functions;
 mod lexer;
+mod summary;
 
 use lexer::{Token, tokens};
+
+pub use summary::summary;
 
 /// What a statement is, as far as it can be told from its text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
