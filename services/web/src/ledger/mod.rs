@@ -15,6 +15,7 @@ mod ids;
 pub(crate) mod money;
 pub mod owners;
 mod page;
+pub mod statement;
 mod text;
 pub mod transfers;
 mod turns;

@@ -19,6 +19,9 @@ pub(crate) const BALANCE_MAX: i64 = (1 << 53) - 1;
 pub struct Cents(i64);
 
 impl Cents {
+    /// Nothing.
+    pub(super) const ZERO: Self = Self(0);
+
     /// What a transfer may move: 1 to 10^12.
     ///
     /// # Errors
@@ -52,6 +55,11 @@ impl Cents {
     /// This amount as the entry of the account that it leaves, and of the one that it comes to: they add up to zero.
     pub(super) fn entries(self) -> [Self; 2] {
         [Self(-self.0), self]
+    }
+
+    /// What a balance was before an entry of this amount, whatever its sign.
+    pub(super) fn without(self, entry: Self) -> Self {
+        Self(self.0.saturating_sub(entry.0))
     }
 
     /// The balance after `amount` has left, unless that is below zero.
