@@ -3,7 +3,7 @@
 //! This file is the seam for a team's own sign-in: whatever it is, it ends in an [`OwnerId`] for [`Caller`] and [`Visitor`]. The ledger
 //! asks for nothing more. There is no password here and no recovery.
 
-use std::convert::Infallible;
+use std::{convert::Infallible, time::Instant};
 
 use axum::{
     extract::{FromRequestParts, OptionalFromRequestParts},
@@ -26,6 +26,7 @@ use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
     ledger::OwnerId,
+    making::Making,
     problem::{Kind, Problem},
     state::AppState,
 };
@@ -184,7 +185,11 @@ impl OptionalFromRequestParts<AppState> for Visitor {
         parts: &mut Parts,
         state: &AppState,
     ) -> Result<Option<Self>, Infallible> {
+        let begun = Instant::now();
         let owner = cookies(&parts.headers).find_map(|token| state.tokens.owner(token));
+        if let Some(making) = parts.extensions.get::<Making>() {
+            making.note("read who is looking", begun);
+        }
         Ok(owner.map(Self))
     }
 }

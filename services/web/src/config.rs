@@ -6,6 +6,7 @@ use std::{
 };
 
 use chassis::config::Problem;
+use http::{Uri, uri::Scheme};
 use router::RouterConfig;
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +21,7 @@ const IDLE_MIN_MS: u64 = 20_000;
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)] // web.toml says what each key is
 pub struct Config {
+    pub instance: String,
     pub listen: SocketAddr,
     pub log: String,
     pub identity: PathBuf,
@@ -29,6 +31,8 @@ pub struct Config {
     pub request: Request,
     pub session: Session,
     pub stop: Stop,
+    pub links: Links,
+    pub monitoring: Monitoring,
     pub database: RouterConfig,
 }
 
@@ -67,6 +71,55 @@ pub struct Session {
 pub struct Stop {
     pub announce_ms: u64,
     pub deadline_ms: u64,
+}
+
+/// `[links]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Links {
+    pub traces: String,
+    pub metrics: String,
+}
+
+impl Links {
+    fn problems(&self) -> impl Iterator<Item = Problem> {
+        let web = |url: &str| url.starts_with("http://") || url.starts_with("https://");
+        let traces = &self.traces;
+        let expected = "nothing, or a URL with {trace_id} in it";
+        let traces = (!traces.is_empty() && !(web(traces) && traces.contains("{trace_id}")))
+            .then(|| Problem::new("links.traces", expected, format!("`{traces}`")));
+        let metrics = &self.metrics;
+        let metrics = (!metrics.is_empty() && !web(metrics))
+            .then(|| Problem::new("links.metrics", "nothing, or a URL", format!("`{metrics}`")));
+        traces.into_iter().chain(metrics)
+    }
+}
+
+/// `[monitoring]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Monitoring {
+    pub url: String,
+    pub timeout_ms: u64,
+    pub keep_ms: u64,
+}
+
+impl Monitoring {
+    /// Whom to ask; none where the configuration names nobody.
+    #[must_use]
+    pub fn uri(&self) -> Option<Uri> {
+        let uri: Uri = self.url.parse().ok()?;
+        let https = uri.scheme() == Some(&Scheme::HTTPS);
+        (https && uri.host().is_some()).then_some(uri)
+    }
+
+    fn problem(&self) -> Option<Problem> {
+        let wrong = !self.url.is_empty() && self.uri().is_none();
+        let expected = "nothing, or a URL such as https://prometheus:8443";
+        wrong.then(|| Problem::new("monitoring.url", expected, format!("`{}`", self.url)))
+    }
 }
 
 impl chassis::config::Config for Config {
@@ -114,6 +167,16 @@ impl chassis::config::Config for Config {
             ),
             Problem::outside("stop.announce_ms", self.stop.announce_ms, 0..=TIME_MAX_MS),
             time("stop.deadline_ms", self.stop.deadline_ms),
+            Problem::outside(
+                "monitoring.timeout_ms",
+                self.monitoring.timeout_ms,
+                1..=10_000,
+            ),
+            Problem::outside(
+                "monitoring.keep_ms",
+                self.monitoring.keep_ms,
+                0..=TIME_MAX_MS,
+            ),
             time("database.max_lag_ms", database.max_lag_ms),
             time(
                 "database.statement_timeout_ms",
@@ -134,6 +197,8 @@ impl chassis::config::Config for Config {
             ),
         ];
         let mut problems: Vec<_> = outside.into_iter().flatten().collect();
+        problems.extend(self.links.problems());
+        problems.extend(self.monitoring.problem());
         if database.servers.is_empty() {
             problems.push(Problem::new(
                 "database.servers",
@@ -176,6 +241,15 @@ mod tests {
             ("SESSION__LIFETIME_HOURS", "0", "session.lifetime_hours"),
             ("DATABASE__WRITE_RESERVE", "32", "database.write_reserve"),
             ("DATABASE__SERVERS", "[]", "database.servers"),
+            ("LINKS__TRACES", "http://localhost/trace", "links.traces"),
+            ("LINKS__TRACES", "javascript:{trace_id}", "links.traces"),
+            (
+                "MONITORING__URL",
+                "http://prometheus:9090",
+                "monitoring.url",
+            ),
+            ("MONITORING__TIMEOUT_MS", "0", "monitoring.timeout_ms"),
+            ("LINKS__METRICS", "localhost:9090", "links.metrics"),
             ("LISTEN", "everywhere", "listen"),
             ("DATABASE__MAX_LAG_MS", "\"1\"", "database.max_lag_ms"),
         ] {

@@ -2,10 +2,7 @@
 //!
 //! A handler takes [`Db`]; [`per_request`] is the layer around it.
 
-use std::{
-    convert::Infallible,
-    sync::{Arc, OnceLock},
-};
+use std::{convert::Infallible, time::Instant};
 
 use axum::{
     extract::{FromRequestParts, Request},
@@ -19,7 +16,7 @@ use http::{
 };
 use router::{Decision, Reason, Router};
 
-use crate::state::AppState;
+use crate::{making::Making, state::AppState};
 
 /// The header that carries a causal token; the cookie has the same name.
 const CAUSAL_TOKEN: HeaderName = HeaderName::from_static("causal-token");
@@ -35,40 +32,47 @@ impl FromRequestParts<AppState> for Db {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Infallible> {
-        let open = || state.router.session(token(&state.router, &parts.headers));
-        let session = match parts.extensions.get::<Slot>() {
-            Some(slot) => slot.0.get_or_init(open).clone(),
-            None => open(),
-        };
+        let making = parts.extensions.get::<Making>().cloned();
+        let making = making.unwrap_or_default();
+        let session = making.session(|| {
+            let begun = Instant::now();
+            let token = token(&state.router, &parts.headers);
+            let session = state.router.session(token);
+            if token.is_some() {
+                making.note("read the causal token", begun);
+            }
+            session
+        });
         Ok(Self(session))
     }
 }
 
-/// Where a handler's session is left for the layer around it.
-#[derive(Clone, Default)]
-struct Slot(Arc<OnceLock<Router>>);
-
 /// Adds to an answer what its session did: `x-db`, and after a write the causal token as header and cookie.
 pub async fn per_request(mut request: Request, next: Next) -> Response {
-    let slot = Slot::default();
-    request.extensions_mut().insert(slot.clone());
+    let making = request.extensions_mut().get_or_insert_default::<Making>();
+    let making = making.clone();
     let mut response = next.run(request).await;
-    if let Some(session) = slot.0.get() {
-        tell(session, response.headers_mut()).await;
+    if let Some(session) = making.session_if_any() {
+        let begun = Instant::now();
+        if tell(session, response.headers_mut()).await {
+            making.note("make a causal token", begun);
+        }
     }
     response
 }
 
-async fn tell(session: &Router, headers: &mut HeaderMap) {
+/// Whether there was a write to prove.
+async fn tell(session: &Router, headers: &mut HeaderMap) -> bool {
     if let Some(list) = x_db(&session.decisions()) {
         headers.insert(X_DB, list);
     }
     match session.causal_token().await {
         Ok(Some(token)) => carry(&token, headers),
-        Ok(None) => {}
+        Ok(None) => return false,
         // The write is acknowledged, so the answer stands; who made it may not see it for as long as `max_lag`.
         Err(error) => tracing::warn!(%error, "a write was answered without a causal token"),
     }
+    true
 }
 
 /// The newer of the tokens in the header and in the cookie.

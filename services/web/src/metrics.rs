@@ -5,6 +5,8 @@ use prometheus::{
 };
 use telemetry::metrics::DURATION_BUCKETS_SECONDS;
 
+use crate::monitoring::Away;
+
 /// Classes of status, as values of a label.
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
@@ -32,6 +34,8 @@ pub struct Metrics {
     pub handshake_failures: IntCounterVec,
     /// Whole days until our certificate expires.
     pub certificate_days_left: IntGauge,
+    /// Questions to Prometheus for the status page.
+    pub monitoring_queries: IntCounterVec,
 }
 
 impl Metrics {
@@ -78,7 +82,17 @@ impl Metrics {
                 "web_certificate_days_left",
                 "Whole days until our certificate expires.",
             )?,
+            monitoring_queries: IntCounterVec::new(
+                Opts::new(
+                    "web_monitoring_queries_total",
+                    "Questions to Prometheus for the status page, by what came of them.",
+                ),
+                &["outcome"],
+            )?,
         };
+        for outcome in Away::KINDS.into_iter().chain(["answered"]) {
+            metrics.monitoring_queries.with_label_values(&[outcome]);
+        }
         for reason in HANDSHAKE_FAILURES {
             metrics.handshake_failures.with_label_values(&[reason]);
         }
@@ -91,6 +105,7 @@ impl Metrics {
         registry.register(Box::new(metrics.connections_full.clone()))?;
         registry.register(Box::new(metrics.handshake_failures.clone()))?;
         registry.register(Box::new(metrics.certificate_days_left.clone()))?;
+        registry.register(Box::new(metrics.monitoring_queries.clone()))?;
         Ok(metrics)
     }
 

@@ -17,13 +17,16 @@ use telemetry::trace_context::TraceContext;
 use tracing::Instrument;
 
 use crate::{
-    pages,
+    making::Making,
+    pages::{self, panel},
     problem::{self, Kind, Problem},
     state::AppState,
 };
 
 /// The layer around all routes.
-pub async fn around(State(state): State<AppState>, request: Request, next: Next) -> Response {
+pub async fn around(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
+    let making = Making::begin();
+    request.extensions_mut().insert(making.clone());
     let trace = trace(request.headers());
     let reader = Reader::of(&request);
     let route = route(&request);
@@ -43,6 +46,12 @@ pub async fn around(State(state): State<AppState>, request: Request, next: Next)
         if let Some(problem) = response.extensions_mut().remove::<Problem>() {
             reader.write(&problem, &trace.trace_id.to_string(), &mut response);
         }
+        let about = panel::About {
+            instance: &state.config.instance,
+            trace_id: &trace.trace_id.to_string(),
+            traces: &state.config.links.traces,
+        };
+        panel::finish(&mut response, &making, about);
         response
             .headers_mut()
             .entry(CACHE_CONTROL)
@@ -152,20 +161,20 @@ impl Reader {
     }
 
     fn write(self, problem: &Problem, trace_id: &str, response: &mut Response) {
-        let (content_type, body) = match self {
-            Self::Program => (problem::CONTENT_TYPE, problem.document(trace_id)),
+        match self {
+            Self::Program => {
+                // That of the empty body, where a layer has set it already.
+                response.headers_mut().remove(CONTENT_LENGTH);
+                response
+                    .headers_mut()
+                    .insert(CONTENT_TYPE, problem::CONTENT_TYPE);
+                *response.body_mut() = Body::from(problem.document(trace_id));
+            }
             Self::Person => {
                 pages::security_headers(response.headers_mut());
-                (
-                    HeaderValue::from_static("text/html; charset=utf-8"),
-                    pages::error_page(problem, trace_id),
-                )
+                pages::error_page(problem, trace_id).put(response);
             }
-        };
-        // That of the empty body, where a layer has set it already.
-        response.headers_mut().remove(CONTENT_LENGTH);
-        response.headers_mut().insert(CONTENT_TYPE, content_type);
-        *response.body_mut() = Body::from(body);
+        }
     }
 }
 

@@ -22,6 +22,7 @@ use crate::{
     ledger::{check, housekeeping},
     metrics::Metrics,
     migrate,
+    monitoring::Monitoring,
     server::{self, Server, Tls},
     state::AppState,
 };
@@ -50,7 +51,7 @@ pub fn serve(config: Config) -> anyhow::Result<()> {
 async fn live(config: Config) -> anyhow::Result<()> {
     let identity = IdentityWatch::load(&config.identity)?;
     let registry = Registry::new();
-    let state = state(config, &identity.current(), registry)?;
+    let state = state(config, &identity, registry)?;
     let config = Arc::clone(&state.config);
     let ledger = housekeeping::Metrics::new(&state.registry)?;
     let tls = Arc::new(Tls::new(&identity.current()));
@@ -108,14 +109,24 @@ async fn live(config: Config) -> anyhow::Result<()> {
 }
 
 /// What all requests share.
-fn state(config: Config, identity: &Identity, registry: Registry) -> anyhow::Result<AppState> {
+fn state(
+    mut config: Config,
+    watch: &IdentityWatch,
+    registry: Registry,
+) -> anyhow::Result<AppState> {
+    if config.instance.is_empty() {
+        config.instance = host_name();
+    }
+    let identity = &watch.current();
     let lifetime = time::Duration::hours(i64::from(config.session.lifetime_hours));
     let tokens = Tokens::new(&identity.secret("session_token_key")?, lifetime)?;
     let credentials = credentials(&config.identity, identity, APP)?;
     let router = Router::connect(config.database.clone(), &credentials, &registry)?;
     let metrics = Metrics::new(&registry)?;
     metrics.certificate_days_left.set(identity.days_left());
+    let monitoring = Monitoring::new(&config.monitoring, watch.clone(), metrics.clone());
     Ok(AppState {
+        monitoring,
         router,
         tokens,
         config: Arc::new(config),
@@ -123,6 +134,15 @@ fn state(config: Config, identity: &Identity, registry: Registry) -> anyhow::Res
         registry,
         metrics,
     })
+}
+
+/// What this host is called; in a container that is not told, the container's id.
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    match name.trim() {
+        "" => "web".to_owned(),
+        name => name.to_owned(),
+    }
 }
 
 /// The files are named through the link, so that a new connection to a database has the new certificate.

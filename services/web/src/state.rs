@@ -5,7 +5,9 @@ use std::sync::Arc;
 use prometheus::Registry;
 use router::Router;
 
-use crate::{auth::Tokens, config::Config, health::Readiness, metrics::Metrics};
+use crate::{
+    auth::Tokens, config::Config, health::Readiness, metrics::Metrics, monitoring::Monitoring,
+};
 
 /// Shared by all requests; cheap to clone.
 #[derive(Clone, Debug)]
@@ -16,6 +18,8 @@ pub struct AppState {
     pub tokens: Tokens,
     /// The configuration that the program was started with.
     pub config: Arc<Config>,
+    /// Asks Prometheus, for the status page.
+    pub monitoring: Monitoring,
     /// Whether new work is welcome.
     pub readiness: Readiness,
     /// Where all metrics are registered.

@@ -1,4 +1,4 @@
-//! The style sheet, named by its content, so that browsers may keep it for as long as they like.
+//! The style sheet and the icon, named by their content, so that browsers may keep it for as long as they like.
 
 use std::sync::LazyLock;
 
@@ -7,49 +7,75 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{
-    HeaderValue,
-    header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
+    HeaderName, HeaderValue,
+    header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
 };
 use sha2::{Digest, Sha256};
 
 use crate::{api::refuse, problem::Problem};
 
-const STYLE: &str = include_str!("../../static/style.css");
+/// A file, and how it is served.
+struct Asset {
+    content: &'static str,
+    content_type: HeaderValue,
+    name: LazyLock<String>,
+}
 
-/// `style.0123456789abcdef.css`
-static STYLE_NAME: LazyLock<String> = LazyLock::new(|| {
-    let digest = Sha256::digest(STYLE);
-    let hash: String = digest
-        .iter()
-        .take(8)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    format!("style.{hash}.css")
-});
+const STYLE: &str = include_str!("../../static/style.css");
+const ICON: &str = include_str!("../../static/icon.svg");
+
+static ASSETS: [Asset; 2] = [
+    Asset {
+        content: STYLE,
+        content_type: HeaderValue::from_static("text/css; charset=utf-8"),
+        // `style.0123456789abcdef.css`
+        name: LazyLock::new(|| format!("style.{}.css", hash(STYLE))),
+    },
+    Asset {
+        content: ICON,
+        content_type: HeaderValue::from_static("image/svg+xml"),
+        name: LazyLock::new(|| format!("icon.{}.svg", hash(ICON))),
+    },
+];
+
+fn hash(content: &str) -> String {
+    let digest = Sha256::digest(content);
+    let bytes = digest.iter().take(8);
+    bytes.map(|byte| format!("{byte:02x}")).collect()
+}
 
 /// Where pages find the style sheet.
 pub(super) fn style() -> String {
-    format!("/static/{}", *STYLE_NAME)
+    format!("/static/{}", *ASSETS[0].name)
+}
+
+/// Where pages find the icon.
+pub(super) fn icon() -> String {
+    format!("/static/{}", *ASSETS[1].name)
 }
 
 /// `/static/{name}`
 pub(super) async fn show(names: RawPathParams, _: Request) -> Result<Response, Problem> {
-    let known = names.iter().any(|(_, name)| name == *STYLE_NAME);
-    if !known {
-        return Err(refuse::not_found());
-    }
+    let known = |asset: &&Asset| names.iter().any(|(_, name)| name == *asset.name);
+    let asset = ASSETS.iter().find(known).ok_or_else(refuse::not_found)?;
     let headers = [
-        (
-            CONTENT_TYPE,
-            HeaderValue::from_static("text/css; charset=utf-8"),
-        ),
+        (CONTENT_TYPE, asset.content_type.clone()),
         (
             CACHE_CONTROL,
             HeaderValue::from_static("public, max-age=31536000, immutable"),
         ),
         (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        // An icon is a document of its own when somebody opens it.
+        (
+            CONTENT_SECURITY_POLICY,
+            HeaderValue::from_static("default-src 'none'"),
+        ),
+        (
+            HeaderName::from_static("cross-origin-resource-policy"),
+            HeaderValue::from_static("same-origin"),
+        ),
     ];
-    Ok((headers, STYLE).into_response())
+    Ok((headers, asset.content).into_response())
 }
 
 #[cfg(test)]

@@ -82,11 +82,14 @@ impl Sent {
         if problem.kind() == Kind::KeyReused {
             values.insert(KEY.to_owned(), fresh_key());
         }
-        let mut faults = BTreeMap::new();
-        for error in problem.field_errors() {
-            let field = error.pointer.trim_start_matches('/').to_owned();
-            faults.insert(field, error.detail.clone());
-        }
+        let faults: Vec<_> = problem
+            .field_errors()
+            .iter()
+            .map(|error| {
+                let field = error.pointer.trim_start_matches('/').to_owned();
+                (field, error.detail.clone())
+            })
+            .collect();
         let said = match problem.kind() {
             Kind::KeyReused => "this form was sent before with other values; look at what that did, and send it again if you mean it".to_owned(),
             _ if faults.is_empty() => problem.detail().to_owned(),
@@ -135,7 +138,8 @@ fn fresh_key() -> String {
 #[derive(Debug)]
 pub(super) struct Shown {
     values: BTreeMap<String, String>,
-    faults: BTreeMap<String, String>,
+    /// In the order of the form.
+    faults: Vec<(String, String)>,
     said: String,
 }
 
@@ -144,13 +148,12 @@ impl Shown {
     pub(super) fn empty() -> Self {
         Self {
             values: BTreeMap::from([(KEY.to_owned(), fresh_key())]),
-            faults: BTreeMap::new(),
+            faults: Vec::new(),
             said: String::new(),
         }
     }
 
     /// With a field filled in.
-    #[cfg(test)]
     pub(super) fn with(mut self, name: &str, value: impl Into<String>) -> Self {
         self.values.insert(name.to_owned(), value.into());
         self
@@ -163,7 +166,19 @@ impl Shown {
 
     /// What is wrong with a field; empty if nothing is.
     pub(super) fn fault(&self, name: &str) -> &str {
-        self.faults.get(name).map_or("", String::as_str)
+        let mut faults = self.faults.iter();
+        let fault = faults.find(|(field, _)| field == name);
+        fault.map_or("", |(_, detail)| detail)
+    }
+
+    /// Whether this is the first field at fault: where to begin when the form is shown again.
+    pub(super) fn is_first_fault(&self, name: &str) -> bool {
+        self.faults.first().is_some_and(|(field, _)| field == name)
+    }
+
+    /// Whether it was sent and could not be done.
+    pub(super) fn failed(&self) -> bool {
+        !self.said.is_empty()
     }
 
     /// What is wrong with the form; empty if nothing is.
@@ -242,6 +257,8 @@ mod tests {
         assert_eq!((shown.value("memo"), shown.key()), ("hi", "k"));
         assert_eq!(shown.fault("name"), "is empty");
         assert_eq!(shown.fault("memo"), "");
+        assert!(shown.failed() && shown.is_first_fault("name"));
+        assert!(!Shown::empty().failed());
         let away = Problem::new(Kind::OutcomeUnknown, "who knows");
         let shown = Sent::read(b"key=k").unwrap().again(&away);
         assert_eq!((shown.said(), shown.key()), ("who knows", "k"));

@@ -11,7 +11,7 @@ use http::{StatusCode, header::SET_COOKIE};
 use router::Router;
 
 use super::{
-    account::paging,
+    account::{first_of, paging},
     amount,
     form::{Faults, Sent, Shown, carry_retry_after},
     html,
@@ -44,6 +44,10 @@ struct Welcome {
 struct Home {
     name: String,
     accounts: Vec<Row>,
+    /// Of all accounts, where all are on this page.
+    total: Option<String>,
+    /// Whether this page is not the first.
+    newer: bool,
     older: Option<String>,
     account: Shown,
     transfer: Shown,
@@ -76,7 +80,12 @@ pub(super) async fn show(
             form: Shown::empty(),
         }));
     };
-    home(&db, owner, query.as_deref(), Shown::empty(), Shown::empty()).await
+    // A link may say which account to send from.
+    let transfer = match first_of(query.as_deref(), "from") {
+        Some(from) => Shown::empty().with("from", from),
+        None => Shown::empty(),
+    };
+    home(&db, owner, query.as_deref(), Shown::empty(), transfer).await
 }
 
 async fn home(
@@ -96,8 +105,16 @@ async fn home(
     };
     let page = accounts::list(db, owner, &paging(query, ROWS)).await;
     let Page { items, next_after } = page.map_err(refuse::ledger)?;
+    let newer = first_of(query, "after").is_some();
+    let all = items.len() > 1 && !newer && next_after.is_none();
+    let total = all.then(|| {
+        let cents = items.iter().map(|account| account.balance_cents.get());
+        amount::shown(cents.sum())
+    });
     Ok(html(&Home {
         name: known.name,
+        total,
+        newer,
         accounts: items.into_iter().map(Row::from).collect(),
         older: next_after,
         account,
@@ -295,6 +312,8 @@ mod tests {
                 name: "<i>Current</i>".to_owned(),
                 balance: "1.00".to_owned(),
             }],
+            total: None,
+            newer: false,
             older: None,
             account: Shown::empty(),
             transfer: Shown::empty()

@@ -9,6 +9,9 @@ mod amount;
 mod assets;
 mod form;
 mod home;
+mod palette;
+pub(crate) mod panel;
+mod picture;
 mod problems;
 mod same_origin;
 mod status;
@@ -23,9 +26,10 @@ use axum::{
 };
 use http::{
     HeaderMap, HeaderName, HeaderValue,
-    header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS},
+    header::{CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS},
 };
 
+use self::panel::Draft;
 use crate::{
     db,
     methods::only,
@@ -33,14 +37,32 @@ use crate::{
     state::AppState,
 };
 
-/// What a page may load and where its forms may go: our style sheet, no picture but
-/// the empty icon, and here.
+/// What a page may load and where its forms may go: our style sheet and icon, and here.
 const POLICY: HeaderValue = HeaderValue::from_static(
-    "default-src 'none'; style-src 'self'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
 );
 
-const CROSS_ORIGIN_OPENER_POLICY: HeaderName =
-    HeaderName::from_static("cross-origin-opener-policy");
+/// What else browsers are told: no other site's window, page or document has a part in ours, and no page of ours wants a device.
+const APART: [(HeaderName, HeaderValue); 4] = [
+    (
+        HeaderName::from_static("cross-origin-opener-policy"),
+        HeaderValue::from_static("same-origin"),
+    ),
+    (
+        HeaderName::from_static("cross-origin-resource-policy"),
+        HeaderValue::from_static("same-origin"),
+    ),
+    (
+        HeaderName::from_static("cross-origin-embedder-policy"),
+        HeaderValue::from_static("require-corp"),
+    ),
+    (
+        HeaderName::from_static("permissions-policy"),
+        HeaderValue::from_static(
+            "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()",
+        ),
+    ),
+];
 
 /// Every page, form target and static file.
 pub fn routes() -> Router<AppState> {
@@ -72,15 +94,12 @@ pub fn security_headers(headers: &mut HeaderMap) {
     headers.insert(CONTENT_SECURITY_POLICY, POLICY);
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));
-    headers.insert(
-        CROSS_ORIGIN_OPENER_POLICY,
-        HeaderValue::from_static("same-origin"),
-    );
+    headers.extend(APART);
 }
 
 /// The page that tells a person of a problem.
 #[must_use]
-pub fn error_page(problem: &Problem, trace_id: &str) -> String {
+pub(crate) fn error_page(problem: &Problem, trace_id: &str) -> Draft {
     let entry = problem.kind().entry();
     let page = ErrorPage {
         status: entry.status.as_u16(),
@@ -91,7 +110,7 @@ pub fn error_page(problem: &Problem, trace_id: &str) -> String {
         explained: problem.kind().path(),
         trace_id,
     };
-    page.render().expect("a page is written to memory")
+    Draft::of(&page)
 }
 
 #[derive(Template)]
@@ -108,9 +127,7 @@ struct ErrorPage<'a> {
 
 /// A page as an answer.
 fn html(page: &impl Template) -> Response {
-    let body = page.render().expect("a page is written to memory");
-    let html = HeaderValue::from_static("text/html; charset=utf-8");
-    ([(CONTENT_TYPE, html)], body).into_response()
+    Draft::of(page).into_response()
 }
 
 /// 303: what was sent is done, and this is where to look now.
@@ -131,6 +148,7 @@ mod tests {
                 detail: "is <b>bad</b>".to_owned(),
             }]);
         let page = error_page(&problem, "0af7651916cd43dd8448eb211c80319c");
+        let page = page.html();
         assert!(page.contains("0af7651916cd43dd8448eb211c80319c"), "{page}");
         assert!(page.contains("/problems/not-found"), "{page}");
         assert!(page.contains("/name"), "{page}");
