@@ -47,6 +47,10 @@ fn main() -> ExitCode {
         ledger::pages::a_form_that_cannot_be_done_comes_back_with_what_is_wrong,
         ledger::pages::a_form_of_another_site_changes_nothing,
         ledger::pages::every_problem_leads_to_a_page_that_explains_it,
+        ledger::browser::a_person_opens_accounts_and_sends_money_with_scripts_off,
+        ledger::browser::a_form_that_failed_keeps_its_values_and_says_what_is_wrong_beside_the_field,
+        ledger::browser::the_keyboard_goes_through_a_page_in_the_order_in_which_it_is_read,
+        ledger::browser::every_page_fits_a_phone_and_a_desktop_in_the_light_and_in_the_dark,
     ]
     .into();
     let breaking: Vec<Test> = tests![

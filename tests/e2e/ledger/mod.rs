@@ -1,5 +1,6 @@
 //! Everything that moves money: calls that only call, and calls while things break.
 
+pub(crate) mod browser;
 pub(crate) mod calls;
 mod client;
 pub(crate) mod faults;

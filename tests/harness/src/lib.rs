@@ -1,5 +1,5 @@
-//! Real servers for tests: mysqld pairs, a TCP proxy that cuts and delays, programs of the workspace, an HTTP server to balance to, the
-//! Compose project.
+//! Real servers for tests: mysqld pairs, a TCP proxy that cuts and delays, programs of the workspace, an HTTP server to balance to, a
+//! browser, the Compose project.
 //!
 //! Nothing here is a mock: a [`Pair`] is two servers of the stack's own image, a [`Program`] the binary that the images hold. What a
 //! test starts carries its run's name, goes when its value is dropped, and is swept by the next run if the test was killed ([`run`]).
@@ -15,6 +15,7 @@
 //! # Ok(()) }
 //! ```
 
+pub mod browser;
 pub mod compose;
 mod docker;
 mod identity;
