@@ -1,7 +1,8 @@
 //! The life of the web server, from its start to its stop.
 //!
 //! It starts whatever else is away: roles and servers are found while it serves. When it is asked to stop, readiness fails first, and
-//! the server serves on until every balancer has noticed; then it accepts nothing more, finishes what it has, and ends.
+//! the server serves on until every balancer has noticed; then it accepts nothing more, finishes what it has, and ends. Being asked a
+//! second time ends the announcement.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -89,7 +90,11 @@ async fn live(config: Config) -> anyhow::Result<()> {
         "not ready any more; serving on until the balancers have noticed"
     );
     let announce = Duration::from_millis(config.stop.announce_ms);
-    let _ = tokio::time::timeout(announce, server.accept(&listener)).await;
+    tokio::select! {
+        _ = tokio::time::timeout(announce, server.accept(&listener)) => {}
+        // Who asks a second time has seen that the balancers have noticed.
+        () = stop::requested() => {}
+    }
     drop(listener);
     if tokio::time::timeout_at(deadline, server.finish())
         .await
