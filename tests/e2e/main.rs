@@ -7,6 +7,7 @@
 mod edge;
 mod ledger;
 mod lifecycle;
+mod trace;
 
 use std::{future::Future, pin::Pin, process::ExitCode, sync::Arc};
 
@@ -38,6 +39,8 @@ fn main() -> ExitCode {
         edge::a_client_that_does_not_trust_our_authority_is_not_fooled,
         edge::metrics_are_not_to_be_had_at_the_edge,
         lifecycle::status_and_doctor_find_the_stack_whole,
+        trace::a_trace_shows_the_log_lines_of_every_service_that_the_request_crossed,
+        trace::what_is_no_trace_is_refused_in_words,
         ledger::calls::an_owner_opens_accounts_and_transfers_between_them,
         ledger::calls::a_write_on_one_web_server_is_read_at_once_on_the_other,
         ledger::calls::reads_come_from_the_replica_and_writes_go_to_the_primary,
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         lifecycle::a_second_up_changes_nothing,
         ledger::faults::a_web_server_killed_under_load_fails_no_request,
         ledger::faults::containers_replaced_in_turn_under_load_fail_no_request,
+        ledger::faults::rolling_web_servers_or_balancers_under_load_fails_no_request,
         ledger::faults::without_the_replica_reads_go_on_and_writes_say_what_is_away,
         ledger::faults::without_the_primary_reads_go_on_and_no_acknowledged_write_is_lost,
         ledger::faults::without_the_arbiter_everything_goes_on,

@@ -4,7 +4,7 @@ use std::{process::Stdio, time::Duration};
 
 use tokio::{process::Command, time::timeout};
 
-/// How long one of them may take.
+/// How long one of them may take, if nothing else is said.
 pub const LIMIT: Duration = Duration::from_secs(10);
 
 /// Why there is nothing to read.
@@ -14,10 +14,12 @@ pub enum CommandError {
     #[error("there is no program `{0}`")]
     Missing(String),
     /// It did not end in time.
-    #[error("`{command}` did not answer within {} s", LIMIT.as_secs())]
+    #[error("`{command}` did not answer within {} s", limit.as_secs())]
     Late {
         /// The command line.
         command: String,
+        /// How long was waited.
+        limit: Duration,
     },
     /// It ended with an error; its own words.
     #[error("`{command}`: {words}")]
@@ -34,6 +36,18 @@ pub enum CommandError {
 /// # Errors
 /// When it is not there, takes too long, or ends with an error.
 pub async fn output(program: &str, arguments: &[&str]) -> Result<String, CommandError> {
+    output_within(LIMIT, program, arguments).await
+}
+
+/// The same, for what may take longer or must be shorter.
+///
+/// # Errors
+/// When it is not there, takes too long, or ends with an error.
+pub async fn output_within(
+    limit: Duration,
+    program: &str,
+    arguments: &[&str],
+) -> Result<String, CommandError> {
     let command = || {
         let mut words = vec![program];
         words.extend(arguments);
@@ -44,8 +58,11 @@ pub async fn output(program: &str, arguments: &[&str]) -> Result<String, Command
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();
-    match timeout(LIMIT, child).await {
-        Err(_) => Err(CommandError::Late { command: command() }),
+    match timeout(limit, child).await {
+        Err(_) => Err(CommandError::Late {
+            command: command(),
+            limit,
+        }),
         Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => {
             Err(CommandError::Missing(program.to_owned()))
         }

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use console::{roll::Kind, settings::Settings, trace::TraceId};
 
 /// What ./stack asks when no single service can answer
 #[derive(Parser)]
@@ -25,6 +26,17 @@ enum Command {
         /// Print JSON instead of lines
         #[arg(long)]
         json: bool,
+    },
+    /// Draw what a request did: its spans, from Jaeger, and the log lines of all services that name it
+    Trace {
+        /// A trace's id, or the whole value of a traceresponse or traceparent header
+        #[arg(value_name = "ID")]
+        id: TraceId,
+    },
+    /// Replace the containers of a kind one after the other; no request is lost
+    Roll {
+        /// Which ones
+        kind: Kind,
     },
 }
 
@@ -60,6 +72,13 @@ fn main() -> ExitCode {
                         }
                     );
                     report.is_well()
+                }
+                Command::Trace { id } => {
+                    console::trace::show(&id, &Settings::of_the_environment()).await?
+                }
+                Command::Roll { kind } => {
+                    console::roll::roll(kind).await?;
+                    true
                 }
             })
         })

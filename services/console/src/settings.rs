@@ -13,6 +13,8 @@ pub struct Settings {
     pub ports: [u16; 2],
     /// The first two octets of the four networks.
     pub subnet: String,
+    /// The port of Jaeger's pages and API, on this machine's loopback.
+    pub jaeger_port: u16,
 }
 
 impl Settings {
@@ -20,6 +22,16 @@ impl Settings {
     #[must_use]
     pub fn of_the_environment() -> Self {
         Self::of(&std::env::vars().collect())
+    }
+
+    /// Where a client on this machine finds the edge.
+    #[must_use]
+    pub fn edge_url(&self) -> String {
+        let host = match self.bind.as_str() {
+            "127.0.0.1" | "0.0.0.0" => "localhost",
+            address => address,
+        };
+        format!("https://{host}:{}", self.ports[0])
     }
 
     fn of(environment: &BTreeMap<String, String>) -> Self {
@@ -36,6 +48,7 @@ impl Settings {
                 port("HOLDFAST_HTTP_PORT", 8080),
             ],
             subnet: text("HOLDFAST_SUBNET", "10.213"),
+            jaeger_port: port("HOLDFAST_JAEGER_PORT", 16686),
         }
     }
 }
@@ -62,5 +75,6 @@ mod tests {
         let settings = Settings::of(&set.into());
         assert_eq!(settings.ports, [9443, 8080]);
         assert_eq!(settings.subnet, "10.213");
+        assert_eq!(settings.edge_url(), "https://localhost:9443");
     }
 }

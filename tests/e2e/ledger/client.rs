@@ -21,7 +21,11 @@ pub(crate) struct Owner {
 impl Owner {
     /// Signs up as a new owner.
     pub(crate) async fn new(stack: &Stack, name: &str) -> Result<Self> {
-        let http = stack.client()?;
+        Self::by(stack.client()?, stack, name).await
+    }
+
+    /// The same, by an HTTP client of the caller's.
+    pub(crate) async fn by(http: Client, stack: &Stack, name: &str) -> Result<Self> {
         let base = stack.url("");
         let answer = http
             .post(format!("{base}/api/owners"))

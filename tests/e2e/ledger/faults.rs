@@ -17,6 +17,9 @@ use tokio::time::{Instant, sleep};
 use super::client::{Owner, key, told, whole};
 use crate::edge::header;
 
+/// What `./stack roll` takes. (The balancers join it when a namespace of its own keeps their port.)
+const ROLLED: [&str; 1] = ["web"];
+
 /// The longest that an answer about a missing database server may take: the statement deadline, with room for a busy machine.
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 
@@ -27,6 +30,45 @@ pub(crate) async fn a_web_server_killed_under_load_fails_no_request(stack: &Stac
         stack.start("web-1")
     })
     .await
+}
+
+/// What a person calls is held to the same: `./stack roll`.
+pub(crate) async fn rolling_web_servers_or_balancers_under_load_fails_no_request(
+    stack: &Stack,
+) -> Result<()> {
+    under_load(stack, async |load| {
+        for kind in ROLLED {
+            let before = stack.container_ids()?;
+            let said = stack.stack_aside(&["roll", kind]).await?;
+            ensure!(
+                said.contains(&format!("{kind}-1 and {kind}-2 are replaced and healthy")),
+                "./stack roll {kind}:\n{said}"
+            );
+            let after = stack.container_ids()?;
+            let replaced: Vec<_> = after.difference(&before).collect();
+            ensure!(
+                replaced.len() == 2 && replaced.iter().all(|id| id.starts_with(kind)),
+                "./stack roll {kind} replaced {replaced:?}:\n{said}"
+            );
+            load.goes_on(200).await?;
+        }
+        Ok(())
+    })
+    .await?;
+    // With one of them away, the other one is not touched.
+    stack.kill("web-2")?;
+    let before = stack.container_ids()?;
+    let refused = stack.stack_output(&["roll", "web"])?;
+    let after = stack.container_ids()?;
+    stack.start("web-2")?;
+    whole(stack).await?;
+    let words = String::from_utf8_lossy(&refused.stderr).into_owned();
+    ensure!(
+        !refused.status.success() && words.contains("nothing was replaced"),
+        "{words}"
+    );
+    ensure!(before == after, "before {before:#?}\nafter {after:#?}");
+    Ok(())
 }
 
 /// Invariant 3, for all but the owner of the edge's namespace (balancer-1 here), whose loss is an outage, and the databases, for which
@@ -52,12 +94,18 @@ pub(crate) async fn containers_replaced_in_turn_under_load_fail_no_request(
     .await
 }
 
-/// Eight owners who write and read for as long as `happens` takes, and not one of whose requests may fail.
+/// Eight owners who write and read for as long as `happens` takes, and not one of whose requests may fail. Half of them speak HTTP/2, the
+/// others HTTP/1.1, on connections that they keep.
 async fn under_load(stack: &Stack, happens: impl AsyncFnOnce(&Load) -> Result<()>) -> Result<()> {
     let load = Load::default();
     let mut clients = Vec::new();
     for n in 0..8 {
-        let owner = Owner::new(stack, "Load").await?;
+        let http = if n < 4 {
+            stack.client()?
+        } else {
+            stack.client_with(reqwest::ClientBuilder::http1_only)?
+        };
+        let owner = Owner::by(http, stack, "Load").await?;
         let from = owner.open_account("Current", 1_000_000).await?;
         let to = owner.open_account("Savings", 0).await?;
         let load = load.clone();

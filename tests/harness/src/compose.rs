@@ -118,6 +118,16 @@ impl Stack {
         Ok(command.args(args).stdin(Stdio::null()).output()?)
     }
 
+    /// The same as [`Stack::stack`], on a thread of its own, while the caller's other tasks go on.
+    ///
+    /// # Errors
+    /// When it exits non-zero: with all that it said.
+    pub async fn stack_aside(&self, args: &[&str]) -> Result<String> {
+        let mut command = tokio::process::Command::from(self.command("./stack"));
+        let output = command.args(args).stdin(Stdio::null()).output().await?;
+        succeeded(output, &format!("./stack {}", args.join(" ")))
+    }
+
     /// Runs `./stack ARGS` with its progress on this process's standard error.
     fn stack_visibly(&self, args: &[&str]) -> Result<()> {
         let status = self

@@ -109,6 +109,7 @@ mod tests {
             bind: "127.0.0.1".to_owned(),
             ports: [8443, 8080],
             subnet: "10.213".to_owned(),
+            jaeger_port: 16686,
         }
     }
 

@@ -12,7 +12,7 @@ pub use report::{Report, Service, State};
 use crate::compose;
 
 /// The balancers.
-const BALANCERS: [&str; 2] = ["balancer-1", "balancer-2"];
+pub const BALANCERS: [&str; 2] = ["balancer-1", "balancer-2"];
 
 /// What the arbiter knows, as far as it matters here; `arbiter status --json` prints it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,14 +74,8 @@ pub async fn look() -> Report {
         compose::services(),
         compose::containers(),
         ask::<Pair>("arbiter", &["/usr/local/bin/arbiter", "status", "--json"]),
-        ask::<Edge>(
-            BALANCERS[0],
-            &["/usr/local/bin/balancer", "status", "--json"]
-        ),
-        ask::<Edge>(
-            BALANCERS[1],
-            &["/usr/local/bin/balancer", "status", "--json"]
-        ),
+        edge(BALANCERS[0]),
+        edge(BALANCERS[1]),
     );
     let edges = BALANCERS
         .map(str::to_owned)
@@ -91,6 +85,15 @@ pub async fn look() -> Report {
         (Ok(expected), Ok(containers)) => Report::of(&expected, &containers, pair, edges.collect()),
         (Err(error), _) | (_, Err(error)) => Report::unknown(&error.to_string()),
     }
+}
+
+/// What a balancer says of its backends.
+///
+/// # Errors
+/// In a sentence, when it does not answer.
+pub async fn edge(balancer: &str) -> Result<Edge, String> {
+    let status = ["/usr/local/bin/balancer", "status", "--json"];
+    ask(balancer, &status).await
 }
 
 async fn ask<T: DeserializeOwned>(service: &str, program: &[&str]) -> Result<T, String> {
