@@ -1,6 +1,9 @@
 //! The arbiter's metrics. Every label value is there from the start, at 0, so that a graph never lies by absence.
 
-use telemetry::metrics::{Gauge, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use telemetry::{
+    metrics::{Gauge, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry},
+    pulled::PulledCounter,
+};
 
 use crate::{status::Status, step::Step};
 
@@ -49,6 +52,11 @@ impl Metrics {
             &["step", "outcome"],
         )?;
         registry.register(Box::new(steps.clone()))?;
+        registry.register(Box::new(PulledCounter::new(
+            "arbiter_role_refusals_total",
+            "Certificates of our authority that were refused for their role.",
+            chassis::identity::role_refusals,
+        )?))?;
         let metrics = Self {
             epoch: gauge(
                 "arbiter_epoch",

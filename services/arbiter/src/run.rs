@@ -53,6 +53,7 @@ pub async fn run(config: Config) -> Result<()> {
     let names = pair.iter().map(|server| server.name.as_str());
     let metrics = Metrics::new(&registry, names).context("register metrics")?;
 
+    tokio::spawn(chassis::namespace::end_with_it());
     let (beat, beats) = watch::channel(Beat::Off);
     let (acknowledged, acknowledgements) = watch::channel(None);
     let find = options.clone();

@@ -7,6 +7,7 @@ use prometheus::{
     HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 use telemetry::metrics::DURATION_BUCKETS_SECONDS;
+use telemetry::pulled::PulledCounter;
 
 use crate::backend::Backend;
 use crate::health::{Outcome, State};
@@ -82,6 +83,11 @@ impl Metrics {
             ),
             registry: registry.clone(),
         };
+        keep.register(PulledCounter::new(
+            "balancer_role_refusals_total",
+            "Certificates of our authority that were refused for their role.",
+            chassis::identity::role_refusals,
+        ));
         let backends: Vec<&str> = backends.into_iter().collect();
         for backend in backends.iter().copied().chain([EDGE]) {
             for code in CODES {
@@ -190,10 +196,15 @@ impl Keep<'_> {
         metric: prometheus::Result<M>,
     ) -> M {
         let metric = metric.expect("the names and labels in this file are valid");
-        self.0
-            .register(Box::new(metric.clone()))
-            .expect("each name is registered once");
+        self.register(Ok(metric.clone()));
         metric
+    }
+
+    fn register<M: prometheus::core::Collector + 'static>(&self, metric: prometheus::Result<M>) {
+        let metric = metric.expect("the names and labels in this file are valid");
+        self.0
+            .register(Box::new(metric))
+            .expect("each name is registered once");
     }
 
     fn counter(&self, name: &str, help: &str) -> IntCounter {

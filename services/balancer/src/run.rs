@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use chassis::identity::{Identity, IdentityWatch};
-use chassis::{admin as socket, stop};
+use chassis::{admin as socket, namespace, stop};
 use futures::FutureExt;
 use pingora_core::apps::HttpServerApp;
 use pingora_core::server::configuration::ServerConf;
@@ -64,6 +64,7 @@ async fn serve(config: Config) -> Result<Arc<Edge>> {
     }
     tokio::spawn(follow_identity(Arc::clone(&edge), peers, https));
     tokio::spawn(answer_admin(Arc::clone(&edge)));
+    tokio::spawn(namespace::end_with_it());
 
     let (announce, announced) = watch::channel(false);
     for (listener, service) in ports {

@@ -6,7 +6,10 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -314,9 +317,19 @@ pub fn role_of(certificate: &CertificateDer<'_>) -> Option<String> {
     names.next().is_none().then_some(name)
 }
 
+static ROLE_REFUSALS: AtomicU64 = AtomicU64::new(0);
+
+/// How many certificates of our authority this process has refused for their role: a metric of every service,
+/// `<service>_role_refusals_total`.
+#[must_use]
+pub fn role_refusals() -> u64 {
+    ROLE_REFUSALS.load(Ordering::Relaxed)
+}
+
 /// A certificate of the right authority and the wrong role. What the peer sees is TLS's `access_denied`.
 fn wrong_role(found: Option<String>, expected: &str) -> rustls::Error {
     let found = found.unwrap_or_else(|| "none".to_owned());
+    ROLE_REFUSALS.fetch_add(1, Ordering::Relaxed);
     tracing::warn!(
         found,
         expected,

@@ -1,4 +1,4 @@
-//! What every Holdfast service starts and stops with: its configuration, its certificate files, its admin socket, its end.
+//! What every Holdfast service starts and stops with: its configuration, its certificate files, the matrix, its admin socket, its end.
 //!
 //! It knows neither MySQL nor pingora nor axum, and it starts no server but the admin socket's. A service reads:
 //!
@@ -16,4 +16,6 @@ pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod identity;
+pub mod matrix;
+pub mod namespace;
 pub mod stop;

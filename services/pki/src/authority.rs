@@ -152,10 +152,7 @@ fn permitted(names: &[String]) -> Vec<GeneralSubtree> {
         CidrSubnet::V4([127, 0, 0, 0], [255, 0, 0, 0]),
         CidrSubnet::V6([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1], [255; 16]),
     ];
-    let ours = consumers()
-        .into_iter()
-        .flat_map(|c| [Some(c.service), c.pod])
-        .flatten();
+    let ours = consumers().into_iter().flat_map(|c| c.own_names());
     let mut subtrees: Vec<_> = loopback
         .into_iter()
         .map(GeneralSubtree::IpAddress)

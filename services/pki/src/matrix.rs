@@ -19,15 +19,25 @@ pub struct Consumer {
     pub usage: Vec<Usage>,
     /// The pod that it lives in, if any; a name of its certificate too.
     pub pod: Option<String>,
+    /// What else it is called: a door answers in the name of those behind it.
+    pub also: Vec<String>,
 }
 
 impl Consumer {
-    /// The names in its certificate: its own, its pod's, and the loopback's, on which people and health checks meet it.
+    /// The names in its certificate: its own, its pod's, those it answers for, and the loopback's, on which people and health checks
+    /// meet it.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
+        let mut names = self.own_names();
+        names.extend(["localhost", "127.0.0.1", "::1"].map(str::to_owned));
+        names
+    }
+
+    /// The names that nobody else has.
+    pub(crate) fn own_names(&self) -> Vec<String> {
         let mut names = vec![self.service.clone()];
         names.extend(self.pod.clone());
-        names.extend(["localhost", "127.0.0.1", "::1"].map(str::to_owned));
+        names.extend(self.also.iter().cloned());
         names
     }
 }
@@ -40,14 +50,18 @@ struct Matrix {
 
 #[derive(Deserialize)]
 struct Pod {
+    owner: String,
     services: Vec<String>,
 }
 
 #[derive(Deserialize)]
 struct Service {
     user: u32,
-    role: String,
+    role: Option<String>,
+    #[serde(default)]
     usage: Vec<Usage>,
+    #[serde(default)]
+    names: Vec<String>,
 }
 
 /// Every consumer, by name.
@@ -59,18 +73,21 @@ pub fn consumers() -> Vec<Consumer> {
         let home = matrix
             .pods
             .iter()
-            .find(|(_, pod)| pod.services.iter().any(|s| s == service));
+            .find(|(_, pod)| pod.owner == service || pod.services.iter().any(|s| s == service));
         home.map(|(name, _)| name.clone())
     };
     matrix
         .services
         .iter()
-        .map(|(name, service)| Consumer {
-            service: name.clone(),
-            role: service.role.clone(),
-            user: service.user,
-            usage: service.usage.clone(),
-            pod: pod_of(name),
+        .filter_map(|(name, service)| {
+            Some(Consumer {
+                service: name.clone(),
+                role: service.role.clone()?,
+                user: service.user,
+                usage: service.usage.clone(),
+                pod: pod_of(name),
+                also: service.names.clone(),
+            })
         })
         .collect()
 }
@@ -79,19 +96,33 @@ pub fn consumers() -> Vec<Consumer> {
 mod tests {
     use super::*;
 
+    fn of(service: &str) -> Option<Consumer> {
+        consumers().into_iter().find(|c| c.service == service)
+    }
+
     #[test]
     fn the_matrix_is_read() {
-        let consumers = consumers();
-        let web = consumers.iter().find(|c| c.service == "web-2").unwrap();
+        let web = of("web-2").unwrap();
         assert_eq!((web.role.as_str(), web.user), ("web", 10102));
         assert_eq!(
             web.names(),
             ["web-2", "pod-web-2", "localhost", "127.0.0.1", "::1"]
         );
-        let migrate = consumers.iter().find(|c| c.service == "migrate").unwrap();
+        let migrate = of("migrate").unwrap();
         assert_eq!(
             (migrate.pod.as_deref(), &migrate.usage[..]),
             (None, &[Usage::Client][..])
+        );
+    }
+
+    #[test]
+    fn who_has_no_role_gets_nothing_and_the_door_has_the_names_of_those_behind_it() {
+        assert_eq!(of("jaeger"), None);
+        let door = of("fw-telemetry").unwrap();
+        assert_eq!(door.role, "telemetry");
+        assert_eq!(
+            door.own_names(),
+            ["fw-telemetry", "pod-telemetry", "jaeger", "prometheus"]
         );
     }
 }

@@ -5,4 +5,5 @@
 
 pub mod logs;
 pub mod metrics;
+pub mod pulled;
 pub mod trace_context;

@@ -3,7 +3,7 @@
 use prometheus::{
     Error, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
 };
-use telemetry::metrics::DURATION_BUCKETS_SECONDS;
+use telemetry::{metrics::DURATION_BUCKETS_SECONDS, pulled::PulledCounter};
 
 use crate::monitoring::Away;
 
@@ -106,6 +106,11 @@ impl Metrics {
         registry.register(Box::new(metrics.handshake_failures.clone()))?;
         registry.register(Box::new(metrics.certificate_days_left.clone()))?;
         registry.register(Box::new(metrics.monitoring_queries.clone()))?;
+        registry.register(Box::new(PulledCounter::new(
+            "web_role_refusals_total",
+            "Certificates of our authority that were refused for their role.",
+            chassis::identity::role_refusals,
+        )?))?;
         Ok(metrics)
     }
 

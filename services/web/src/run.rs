@@ -9,7 +9,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use chassis::{
     admin,
     identity::{Identity, IdentityWatch},
-    stop,
+    namespace, stop,
 };
 use prometheus::Registry;
 use router::{CausalKey, Credentials, Router};
@@ -67,6 +67,7 @@ async fn live(config: Config) -> anyhow::Result<()> {
         tokio::spawn(follow(identity, Arc::clone(&tls), state.metrics.clone())),
         tokio::spawn(answer_admin(state.clone())),
         tokio::spawn(housekeeping::run(state.router.clone(), ledger)),
+        tokio::spawn(namespace::end_with_it()),
     ];
     let server = Server::new(
         app::routes(state.clone()),

@@ -1,6 +1,6 @@
 //! The way in: a listener, mutual TLS, HTTP/1.1 and HTTP/2, each with its bounds.
 //!
-//! Only a certificate of the role `balancer` gets past the handshake. A stop is graceful: nothing new is accepted, idle connections are
+//! Only a certificate of a role that the matrix admits (`balancer`) gets past the handshake. A stop is graceful: nothing new is accepted, idle connections are
 //! closed, what is under way is answered.
 
 use std::{
@@ -11,7 +11,10 @@ use std::{
 };
 
 use axum::Router;
-use chassis::identity::{Clients, Identity};
+use chassis::{
+    identity::{Clients, Identity},
+    matrix::matrix,
+};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulShutdown},
@@ -29,9 +32,6 @@ use crate::{
     config::Connections,
     metrics::{HANDSHAKE_FAILURES, Metrics},
 };
-
-/// Who may connect.
-const CALLERS: &[&str] = &["balancer"];
 
 /// In order of preference.
 const ALPN: &[&[u8]] = &[b"h2", b"http/1.1"];
@@ -64,7 +64,8 @@ impl Tls {
 }
 
 fn config(identity: &Identity) -> Arc<ServerConfig> {
-    identity.server_config(Clients::Roles(CALLERS), ALPN)
+    let callers = matrix().callers("web", "https");
+    identity.server_config(Clients::Roles(&callers), ALPN)
 }
 
 /// Listens.
