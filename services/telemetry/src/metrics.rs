@@ -1,4 +1,8 @@
-//! Metrics, in the text format that Prometheus reads.
+//! Metrics, in the text format that Prometheus reads, and the port that it reads them from.
+
+mod endpoint;
+
+pub use endpoint::{Endpoint, EndpointConfig, EndpointError, serve};
 
 use prometheus::{Encoder, TextEncoder};
 pub use prometheus::{
