@@ -91,6 +91,7 @@ pub struct Exchange {
     pub handshake_timeout_ms: u64,
     pub answer_timeout_ms: u64,
     pub write_timeout_ms: u64,
+    pub gone_ms: u64,
     pub idle_connections_max: usize,
     pub idle_s: u64,
     pub tries_max: usize,
@@ -236,6 +237,7 @@ impl chassis::config::Config for Config {
                 backend.answer_timeout_ms,
                 1..=MINUTES_MS,
             ),
+            Problem::outside("backend.gone_ms", backend.gone_ms, 1000..=MINUTES_MS),
             Problem::outside(
                 "backend.write_timeout_ms",
                 backend.write_timeout_ms,
@@ -334,6 +336,12 @@ mod tests {
         let names: Vec<_> = config.backends.iter().map(|b| b.name.as_str()).collect();
         assert_eq!(vec!["web-1", "web-2"], names);
         assert!(config.threads() > 0);
+        let matrix = chassis::matrix::matrix();
+        for backend in &config.backends {
+            let service = &matrix.services[&backend.name];
+            assert_eq!(service.role.as_ref(), Some(&config.backend.role));
+            assert_eq!(service.ports["https"], backend.port);
+        }
     }
 
     #[test]

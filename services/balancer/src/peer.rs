@@ -2,9 +2,11 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use chassis::identity::Identity;
+use pingora_core::protocols::TcpKeepalive;
 use pingora_core::protocols::tls::CaType;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::utils::tls::{CertKey, WrappedX509, parse_x509};
@@ -13,6 +15,11 @@ use rustls_pki_types::{CertificateDer, pem::PemObject};
 use crate::backend::Backend;
 use crate::config::Exchange;
 use crate::edge::ms;
+
+/// The kernel counts these in whole seconds.
+const KEEPALIVE_MIN: Duration = Duration::from_secs(1);
+/// More than fit into `backend.gone_ms`, which is what ends a connection.
+const KEEPALIVE_PROBES: usize = 60;
 
 /// One peer for each backend, made when its address or our certificate changes and cloned for a request.
 pub struct Peers {
@@ -86,6 +93,14 @@ impl Peers {
         options.total_connection_timeout = Some(ms(self.timeouts.handshake_timeout_ms));
         options.read_timeout = Some(ms(self.timeouts.answer_timeout_ms));
         options.write_timeout = Some(ms(self.timeouts.write_timeout_ms));
+        // A machine that is gone sends no reset: without this a request that it has read would wait for its whole time.
+        let gone = ms(self.timeouts.gone_ms);
+        options.tcp_keepalive = Some(TcpKeepalive {
+            idle: gone.div_f32(2.0).max(KEEPALIVE_MIN),
+            interval: KEEPALIVE_MIN,
+            count: KEEPALIVE_PROBES,
+            user_timeout: gone,
+        });
         options.idle_timeout = Some(std::time::Duration::from_secs(self.timeouts.idle_s));
         peer
     }
