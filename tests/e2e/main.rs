@@ -5,9 +5,11 @@
 //! them, one at a time and in the order of the list, and each ends by proving the stack whole. Nothing is retried.
 
 mod edge;
+mod firewall;
 mod ledger;
 mod lifecycle;
 mod trace;
+mod wire;
 
 use std::{future::Future, pin::Pin, process::ExitCode, sync::Arc};
 
@@ -41,6 +43,9 @@ fn main() -> ExitCode {
         lifecycle::status_and_doctor_find_the_stack_whole,
         trace::a_trace_shows_the_log_lines_of_every_service_that_the_request_crossed,
         trace::what_is_no_trace_is_refused_in_words,
+        firewall::every_pod_reaches_what_the_matrix_says_and_nothing_else,
+        firewall::this_machine_reaches_the_edge_and_the_pages_and_nothing_else,
+        firewall::a_container_in_no_pod_reaches_the_edge_and_nothing_else,
         ledger::calls::an_owner_opens_accounts_and_transfers_between_them,
         ledger::calls::a_write_on_one_web_server_is_read_at_once_on_the_other,
         ledger::calls::reads_come_from_the_replica_and_writes_go_to_the_primary,
@@ -58,12 +63,17 @@ fn main() -> ExitCode {
     .into();
     let breaking: Vec<Test> = tests![
         lifecycle::a_second_up_changes_nothing,
+        wire::nothing_on_any_interface_is_in_plain_text,
+        firewall::a_pod_whose_own_rules_let_everything_out_reaches_no_more,
+        firewall::a_rule_that_is_taken_away_is_seen_by_this_test_and_by_the_owner,
         ledger::faults::a_web_server_killed_under_load_fails_no_request,
+        ledger::faults::a_pod_whose_owner_is_killed_under_load_fails_no_request,
         ledger::faults::containers_replaced_in_turn_under_load_fail_no_request,
         ledger::faults::rolling_web_servers_or_balancers_under_load_fails_no_request,
         ledger::faults::without_the_replica_reads_go_on_and_writes_say_what_is_away,
         ledger::faults::without_the_primary_reads_go_on_and_no_acknowledged_write_is_lost,
         ledger::faults::without_the_arbiter_everything_goes_on,
+        firewall::services_come_back_by_themselves_when_their_owner_is_started_anew,
         ledger::faults::after_everything_was_stopped_one_up_brings_it_back_with_its_data,
         ledger::faults::down_and_up_keeps_the_data_and_down_with_volumes_forgets,
     ]

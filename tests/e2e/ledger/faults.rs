@@ -71,13 +71,24 @@ pub(crate) async fn rolling_web_servers_or_balancers_under_load_fails_no_request
     Ok(())
 }
 
-/// Invariant 3, for all but the owner of the edge's namespace (balancer-1 here), whose loss is an outage, and the databases, for which
-/// writes wait.
+/// The network of a pod vanishes without a word: nothing is reset, nothing answers any more.
+pub(crate) async fn a_pod_whose_owner_is_killed_under_load_fails_no_request(
+    stack: &Stack,
+) -> Result<()> {
+    under_load(stack, async |load| {
+        stack.kill("fw-web-1")?;
+        load.goes_on(400).await?;
+        stack.stack(&["up"]).map(drop)
+    })
+    .await
+}
+
+/// Invariant 3, for all but the owner of the edge's namespace, whose loss is an outage, and the databases, for which writes wait.
 pub(crate) async fn containers_replaced_in_turn_under_load_fail_no_request(
     stack: &Stack,
 ) -> Result<()> {
     under_load(stack, async |load| {
-        for service in ["web-1", "web-2", "balancer-2", "arbiter"] {
+        for service in ["web-1", "web-2", "balancer-1", "balancer-2", "arbiter"] {
             stack.compose(&[
                 "up",
                 "--detach",

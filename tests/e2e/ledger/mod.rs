@@ -2,6 +2,6 @@
 
 pub(crate) mod browser;
 pub(crate) mod calls;
-mod client;
+pub(crate) mod client;
 pub(crate) mod faults;
 pub(crate) mod pages;

@@ -25,6 +25,8 @@ pub struct Stack {
     subnet: String,
     https_port: u16,
     http_port: u16,
+    jaeger_port: u16,
+    prometheus_port: u16,
     ca: PathBuf,
 }
 
@@ -40,6 +42,8 @@ impl Stack {
             subnet: free_subnet()?,
             https_port: free_port()?,
             http_port: free_port()?,
+            jaeger_port: free_port()?,
+            prometheus_port: free_port()?,
             ca: PathBuf::new(),
         };
         stack.stack_visibly(&["up"])?;
@@ -57,6 +61,24 @@ impl Stack {
     #[must_use]
     pub fn plain_url(&self, path: &str) -> String {
         format!("http://localhost:{}{path}", self.http_port)
+    }
+
+    /// The URL of `path` at Jaeger's pages, or at those of its stand-in.
+    #[must_use]
+    pub fn jaeger_url(&self, path: &str) -> String {
+        format!("http://localhost:{}{path}", self.jaeger_port)
+    }
+
+    /// The URL of `path` at Prometheus's own pages.
+    #[must_use]
+    pub fn prometheus_url(&self, path: &str) -> String {
+        format!("http://localhost:{}{path}", self.prometheus_port)
+    }
+
+    /// The first two octets of all addresses.
+    #[must_use]
+    pub fn subnet(&self) -> &str {
+        &self.subnet
     }
 
     /// The file of the certificate authority, as `./stack ca` prints it.
@@ -170,6 +192,58 @@ impl Stack {
         self.compose(&["start", service]).map(drop)
     }
 
+    /// Runs `firewall ARGS` in a container of its own, in no pod, on one network of the stack, and returns its standard output.
+    ///
+    /// # Errors
+    /// When it exits non-zero: with all that it said.
+    pub fn run_firewall_on(&self, network: &str, args: &[String]) -> Result<String> {
+        let image = self.inspect("fw-edge", "{{.Config.Image}}")?;
+        let name = self.compose(&["config", "--format", "json"])?;
+        let name: Value = serde_json::from_str(&name)?;
+        let name = name["networks"][network]["name"].as_str();
+        let name = name.with_context(|| format!("the stack has no network {network}"))?;
+        let mut command = vec!["run", "--rm", "--network", name, &image];
+        command.extend(args.iter().map(String::as_str));
+        docker(&command)
+    }
+
+    /// Starts a service's container anew by the engine, which knows nothing of those who depend on it.
+    ///
+    /// # Errors
+    /// When the engine refuses.
+    pub fn restart_alone(&self, service: &str) -> Result<()> {
+        docker(&["restart", "--time", "5", &self.container(service)?]).map(drop)
+    }
+
+    /// The network namespace that a service's processes are in.
+    ///
+    /// # Errors
+    /// When it does not run, or this user may not look.
+    pub fn namespace(&self, service: &str) -> Result<PathBuf> {
+        let path = format!("/proc/{}/ns/net", self.pid(service)?);
+        std::fs::read_link(&path).with_context(|| format!("read {path}; this needs root"))
+    }
+
+    /// The first process of a service's container, as this machine numbers it.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn pid(&self, service: &str) -> Result<u32> {
+        let pid = self.inspect(service, "{{.State.Pid}}")?.parse()?;
+        ensure!(pid != 0, "{service} does not run");
+        Ok(pid)
+    }
+
+    fn inspect(&self, service: &str, format: &str) -> Result<String> {
+        let text = docker(&["inspect", "--format", format, &self.container(service)?])?;
+        Ok(text.trim().to_owned())
+    }
+
+    fn container(&self, service: &str) -> Result<String> {
+        let id = self.compose(&["ps", "--all", "--quiet", service])?;
+        Ok(id.trim().to_owned())
+    }
+
     /// The running containers' ids, service by service: the same before and after means that nothing was replaced.
     ///
     /// # Errors
@@ -204,12 +278,14 @@ impl Stack {
     }
 
     /// What tells this stack from every other one on the machine.
-    fn environment(&self) -> [(&'static str, String); 5] {
+    fn environment(&self) -> [(&'static str, String); 7] {
         [
             ("COMPOSE_PROJECT_NAME", self.project.clone()),
             ("HOLDFAST_SUBNET", self.subnet.clone()),
             ("HOLDFAST_HTTPS_PORT", self.https_port.to_string()),
             ("HOLDFAST_HTTP_PORT", self.http_port.to_string()),
+            ("HOLDFAST_JAEGER_PORT", self.jaeger_port.to_string()),
+            ("HOLDFAST_PROMETHEUS_PORT", self.prometheus_port.to_string()),
             ("HOLDFAST_RUN", std::process::id().to_string()),
         ]
     }

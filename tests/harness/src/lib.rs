@@ -16,6 +16,7 @@
 //! ```
 
 pub mod browser;
+pub mod capture;
 pub mod compose;
 mod docker;
 mod identity;

@@ -13,6 +13,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("chassis", &[]),
     ("console", &[]),
     ("e2e", &["harness"]),
+    ("firewall", &["chassis", "telemetry"]),
     ("harness", &["pki", "replication"]),
     ("integration", &[]),
     ("pki", &[]),
@@ -23,7 +24,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// Crates that are only programs: nothing depends on them, not even a test of another crate.
-const PROGRAMS: &[&str] = &["arbiter", "balancer", "console", "web"];
+const PROGRAMS: &[&str] = &["arbiter", "balancer", "console", "firewall", "web"];
 
 /// What a crate must not know, whoever would bring it in directly.
 const STRANGERS: &[(&str, &[&str])] = &[

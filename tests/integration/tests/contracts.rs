@@ -1,10 +1,14 @@
-//! What is fixed from the first commit stands in docker/matrix.toml; compose.yaml says the same in Compose's words. This compares the two.
-//! It reads the file through `docker compose config`, the same reader that starts the stack.
+//! What is fixed from the first commit stands in docker/matrix.toml; compose.yaml says the same in Compose's words, docker/mysql in SQL.
+//! This compares them. It reads compose.yaml through `docker compose config`, the same reader that starts the stack.
 
-use std::{collections::BTreeSet, path::Path, process::Command};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    process::Command,
+};
 
+use chassis::matrix::{Matrix, Pod, matrix};
 use serde_json::Value;
-use toml::Table;
 
 /// In the matrix, and not in compose.yaml yet. An entry that has arrived fails the test until it is taken out here.
 const NOT_YET: &[&str] = &["jaeger", "prometheus"];
@@ -14,12 +18,6 @@ const SUBNET: &str = "10.213";
 
 fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
-}
-
-fn matrix() -> Table {
-    let text =
-        std::fs::read_to_string(root().join("docker/matrix.toml")).expect("the matrix is there");
-    text.parse().expect("the matrix is TOML")
 }
 
 fn compose() -> Value {
@@ -42,33 +40,30 @@ fn compose() -> Value {
     serde_json::from_slice(&output.stdout).expect("docker compose config prints JSON")
 }
 
-fn table<'a>(from: &'a Table, key: &str) -> &'a Table {
-    from[key]
-        .as_table()
-        .unwrap_or_else(|| panic!("{key} is a table of the matrix"))
+fn keys(value: &Value) -> BTreeSet<&str> {
+    value
+        .as_object()
+        .map(|object| object.keys().map(String::as_str).collect())
+        .unwrap_or_default()
 }
 
-/// The service that owns the namespace: itself, or the one whose network it joined.
-fn namespace<'a>(compose: &'a Value, service: &'a str) -> &'a str {
-    compose["services"][service]["network_mode"]
-        .as_str()
-        .and_then(|mode| mode.strip_prefix("service:"))
-        .unwrap_or(service)
+fn texts(value: &Value) -> BTreeSet<&str> {
+    let list = value.as_array().into_iter().flatten();
+    list.filter_map(Value::as_str).collect()
+}
+
+/// The user of a service in Compose, without its group.
+fn user(service: &Value) -> Option<&str> {
+    service["user"].as_str()?.split(':').next()
 }
 
 #[test]
 fn the_networks_of_the_matrix_are_those_of_compose() {
-    let (matrix, compose) = (matrix(), compose());
-    let networks = compose["networks"]
-        .as_object()
-        .expect("compose.yaml has networks");
-    let names: BTreeSet<_> = networks.keys().map(String::as_str).collect();
-    let expected: BTreeSet<_> = table(&matrix, "networks")
-        .keys()
-        .map(String::as_str)
-        .collect();
-    assert_eq!(names, expected);
-    for (name, octet) in table(&matrix, "networks") {
+    let compose = compose();
+    let networks = &compose["networks"];
+    let expected: BTreeSet<_> = matrix().networks.keys().map(String::as_str).collect();
+    assert_eq!(keys(networks), expected);
+    for (name, octet) in &matrix().networks {
         let ipam = &networks[name]["ipam"]["config"][0];
         assert_eq!(ipam["subnet"], format!("{SUBNET}.{octet}.0/24"), "{name}");
         assert_eq!(
@@ -85,71 +80,122 @@ fn the_networks_of_the_matrix_are_those_of_compose() {
 }
 
 #[test]
-fn every_service_has_the_user_the_addresses_and_the_name_that_the_matrix_gives_it() {
-    let (matrix, compose) = (matrix(), compose());
-    for (pod, description) in table(&matrix, "pods") {
-        for service in description["services"]
-            .as_array()
-            .expect("services of a pod")
-        {
-            let service = service.as_str().expect("a service's name");
+fn a_pod_goes_out_by_the_edge_first_and_finds_names_on_the_telemetry_network_last() {
+    let compose = compose();
+    let mut by_name: Vec<_> = matrix()
+        .networks
+        .iter()
+        .map(|(key, octet)| (compose["networks"][key]["name"].as_str(), *octet))
+        .collect();
+    by_name.sort_unstable();
+    assert!(
+        by_name.is_sorted_by_key(|(_, octet)| *octet),
+        "an engine goes through a pod's networks by their names: {by_name:?}"
+    );
+}
+
+#[test]
+fn every_owner_carries_the_addresses_and_the_names_of_its_pod() {
+    let compose = compose();
+    for (
+        pod,
+        Pod {
+            owner,
+            services,
+            hosts,
+        },
+    ) in &matrix().pods
+    {
+        let found = &compose["services"][owner];
+        assert!(!found.is_null(), "{owner} of {pod} is missing");
+        let networks = &found["networks"];
+        let expected: BTreeSet<_> = hosts.keys().map(String::as_str).collect();
+        assert_eq!(keys(networks), expected, "the networks of {owner}");
+        for network in hosts.keys() {
+            let address = matrix().address(SUBNET, pod, network);
+            assert_eq!(
+                networks[network]["ipv4_address"].as_str(),
+                address.map(|address| address.to_string()).as_deref(),
+                "{owner} on {network}"
+            );
+            let names: BTreeSet<_> = services.iter().map(String::as_str).collect();
+            assert_eq!(
+                texts(&networks[network]["aliases"]),
+                names,
+                "the names of {pod} on {network}"
+            );
+        }
+        let environment = &found["environment"];
+        assert_eq!(environment["HOLDFAST_FIREWALL__POD"], pod.as_str());
+        assert_eq!(environment["HOLDFAST_FIREWALL__SUBNET"], SUBNET);
+    }
+}
+
+#[test]
+fn every_service_joins_its_pod_and_has_the_user_that_the_matrix_gives_it() {
+    let compose = compose();
+    for (
+        pod,
+        Pod {
+            owner, services, ..
+        },
+    ) in &matrix().pods
+    {
+        for service in services {
             let found = &compose["services"][service];
-            if NOT_YET.contains(&service) {
+            if NOT_YET.contains(&service.as_str()) {
                 assert!(
                     found.is_null(),
                     "{service} is in compose.yaml now: take it out of NOT_YET"
                 );
                 continue;
             }
-            assert!(
-                !found.is_null(),
-                "{service} of {pod} is missing in compose.yaml"
+            assert!(!found.is_null(), "{service} of {pod} is missing");
+            let uid = matrix().services[service].user.to_string();
+            assert_eq!(user(found), Some(uid.as_str()), "{service}'s user");
+            assert_eq!(
+                found["network_mode"],
+                format!("service:{owner}"),
+                "{service}"
             );
-            let user = &table(&matrix, "services")[service]["user"];
-            let uid = found["user"].as_str().unwrap_or("").split(':').next();
-            assert_eq!(uid, Some(user.to_string().as_str()), "{service}'s user");
-
-            let owner = &compose["services"][namespace(&compose, service)]["networks"];
-            for (network, host) in description["hosts"].as_table().expect("hosts of a pod") {
-                let octet = &table(&matrix, "networks")[network];
-                assert_eq!(
-                    owner[network]["ipv4_address"],
-                    format!("{SUBNET}.{octet}.{host}"),
-                    "{service} on {network}"
-                );
-            }
-            let attached: BTreeSet<_> = owner
-                .as_object()
-                .expect("networks of a namespace")
-                .keys()
-                .cloned()
-                .collect();
-            let expected: BTreeSet<_> = description["hosts"]
-                .as_table()
-                .expect("hosts")
-                .keys()
-                .cloned()
-                .collect();
-            assert_eq!(attached, expected, "the networks of {service}");
+            let after = &found["depends_on"][owner];
+            assert_eq!(after["condition"], "service_healthy", "{service}");
+            assert_eq!(after["restart"], true, "{service}");
         }
+    }
+    let known: BTreeSet<_> = matrix().services.keys().map(String::as_str).collect();
+    for name in keys(&compose["services"]) {
+        assert!(
+            known.contains(name) || name == "pki",
+            "{name} is not in the matrix"
+        );
     }
 }
 
 #[test]
-fn only_the_edge_is_published_and_only_on_loopback_by_default() {
+fn only_owners_publish_and_only_on_loopback_by_default() {
     let compose = compose();
+    let mut published = BTreeMap::new();
     for (name, service) in compose["services"].as_object().expect("services") {
         for port in service["ports"].as_array().unwrap_or(&Vec::new()) {
-            assert_eq!(name, "balancer-1", "{name} publishes {port}");
             assert_eq!(port["host_ip"], "127.0.0.1", "{name} publishes {port}");
+            let target = port["target"].as_u64().expect("a port");
+            published.insert(target, name.as_str());
         }
     }
+    let expected = [
+        (8080, "fw-edge"),
+        (8443, "fw-edge"),
+        (9090, "fw-telemetry"),
+        (16686, "fw-telemetry"),
+    ];
+    assert_eq!(published, expected.into());
 }
 
 #[test]
 fn every_volume_of_the_design_is_there_and_an_identity_is_read_only_for_its_consumer() {
-    let (matrix, compose) = (matrix(), compose());
-    let volumes = compose["volumes"].as_object().expect("volumes");
+    let compose = compose();
+    let volumes = keys(&compose["volumes"]);
     for name in [
         "pki-ca",
         "mysql-1-data",
@@ -158,14 +204,27 @@ fn every_volume_of_the_design_is_there_and_an_identity_is_read_only_for_its_cons
         "edge-state",
         "backups",
     ] {
-        assert!(volumes.contains_key(name), "the volume {name} is missing");
+        assert!(volumes.contains(name), "the volume {name} is missing");
     }
-    for service in table(&matrix, "services").keys() {
+    let consumers = matrix().services.iter().filter(|(_, s)| s.role.is_some());
+    for service in consumers.map(|(name, _)| name) {
+        let name = format!("pki-{service}");
+        assert!(
+            volumes.contains(name.as_str()),
+            "the volume {name} is missing"
+        );
+        for (other, description) in compose["services"].as_object().expect("services") {
+            let shares = description["volumes"]
+                .as_array()
+                .is_some_and(|mounts| mounts.iter().any(|m| m["source"] == name.as_str()));
+            assert!(
+                !shares || other == service || other == "pki",
+                "{other} mounts the identity of {service}"
+            );
+        }
         if NOT_YET.contains(&service.as_str()) {
             continue;
         }
-        let name = format!("pki-{service}");
-        assert!(volumes.contains_key(&name), "the volume {name} is missing");
         let mounts = compose["services"][service]["volumes"]
             .as_array()
             .expect("mounts");
@@ -178,14 +237,38 @@ fn every_volume_of_the_design_is_there_and_an_identity_is_read_only_for_its_cons
             identity["read_only"], true,
             "{service} may write its identity"
         );
-        for (other, description) in compose["services"].as_object().expect("services") {
-            let shares = description["volumes"]
-                .as_array()
-                .is_some_and(|mounts| mounts.iter().any(|m| m["source"] == name.as_str()));
-            assert!(
-                !shares || other == service || other == "pki",
-                "{other} mounts the identity of {service}"
-            );
-        }
+    }
+}
+
+/// Accounts that no flow leads to: a backup comes from a server's own pod, and nothing scrapes MySQL over the network yet.
+const NOT_FROM_OUTSIDE: &[(&str, &str)] = &[("backup", "mysql"), ("monitor", "prometheus")];
+
+#[test]
+fn the_accounts_of_the_databases_ask_for_the_roles_that_the_matrix_lets_in() {
+    let sql = std::fs::read_to_string(root().join("docker/mysql/accounts.sql")).expect("accounts");
+    let accounts: BTreeSet<(&str, &str)> = sql
+        .lines()
+        .filter_map(|line| {
+            let (account, rest) = line.strip_prefix("ALTER USER '")?.split_once("'@'%'")?;
+            let (_, role) = rest.split_once("REQUIRE SUBJECT '/CN=").unwrap_or_else(|| {
+                panic!("{account} may come from everywhere and needs no certificate")
+            });
+            Some((account, role.split_once('\'')?.0))
+        })
+        .collect();
+    assert!(accounts.len() >= 6, "{accounts:?}");
+    let let_in = |matrix: &'static Matrix| matrix.callers("mysql", "mysql");
+    let let_in: BTreeSet<_> = let_in(matrix()).into_iter().collect();
+    let reached: BTreeSet<_> = accounts
+        .iter()
+        .filter(|account| !NOT_FROM_OUTSIDE.contains(account))
+        .map(|(_, role)| *role)
+        .collect();
+    assert_eq!(reached, let_in, "roles of accounts, and of the matrix");
+    for account in NOT_FROM_OUTSIDE {
+        assert!(
+            accounts.contains(account),
+            "{account:?} is not there any more"
+        );
     }
 }

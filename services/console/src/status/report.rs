@@ -249,7 +249,7 @@ impl Report {
             let _ = writeln!(text);
         }
         for Service { name, state, note } in &self.services {
-            let line = format!("{name:<12}{:<11}{note}", state.as_str());
+            let line = format!("{name:<14}{:<11}{note}", state.as_str());
             let _ = writeln!(text, "{}", line.trim_end());
         }
         if !self.edges.is_empty() {
