@@ -24,8 +24,10 @@ pub async fn end_with_it() {
     std::process::exit(1);
 }
 
-/// Resolves when no interface but the loopback has been seen for two seconds.
+/// Resolves when no interface but the loopback has been seen for two seconds. A namespace that never had another one has not lost any;
+/// but in a container, whose first process this is, it was lost before the first look.
 pub async fn gone() {
+    let mut had_one = std::process::id() == 1;
     let mut alone_since = None;
     loop {
         let alone = match fs::read_to_string(INTERFACES) {
@@ -37,7 +39,11 @@ pub async fn gone() {
         };
         let now = Instant::now();
         match (alone, alone_since) {
-            (false, _) => alone_since = None,
+            (false, _) => {
+                had_one = true;
+                alone_since = None;
+            }
+            (true, _) if !had_one => {}
             (true, None) => alone_since = Some(now),
             (true, Some(since)) if now.duration_since(since) >= PATIENCE => return,
             (true, Some(_)) => {}

@@ -67,6 +67,14 @@ pub enum Error {
         /// HOLDFAST_NAMES now.
         asked: Vec<String>,
     },
+    /// The authority is from before these consumers were there.
+    #[error(
+        "the authority may not certify {missing:?}, which are new: have a new one made. `./stack down`, remove the volume pki-ca (`docker volume ls` has its whole name), `./stack up`; browsers have to import it anew"
+    )]
+    Older {
+        /// The names that it may not certify.
+        missing: Vec<String>,
+    },
     /// There is nobody to write for.
     #[error("{}: no directory of a consumer is there; expected some of {expected}", path.display())]
     NoConsumers {

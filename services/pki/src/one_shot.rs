@@ -109,10 +109,31 @@ fn load_or_create(ca: &Path, names: &[String]) -> Result<Authority, Error> {
             asked: names.to_vec(),
         });
     }
+    let missing = not_permitted(&read(&cert)?);
+    if !missing.is_empty() {
+        return Err(Error::Older { missing });
+    }
     Authority::load(&read(&cert)?, &read(&key)?).map_err(|error| Error::Broken {
         path: key,
         reason: error.to_string(),
     })
+}
+
+/// The consumers' names that an authority's constraints leave out. What cannot be read is told of when it is loaded.
+fn not_permitted(cert_pem: &str) -> Vec<String> {
+    let Ok((_, pem)) = parse_x509_pem(cert_pem.as_bytes()) else {
+        return Vec::new();
+    };
+    let constraints = pem.parse_x509().ok().and_then(|certificate| {
+        let constraints = certificate.name_constraints().ok()??;
+        let permitted = constraints.value.permitted_subtrees.as_ref()?;
+        Some(permitted.iter().map(|tree| name_of(&tree.base)).collect())
+    });
+    let Some(permitted): Option<Vec<String>> = constraints else {
+        return Vec::new();
+    };
+    let names = consumers().into_iter().flat_map(|c| c.own_names());
+    names.filter(|name| !covers(&permitted, name)).collect()
 }
 
 /// A DNS name covers itself and all below it.
@@ -221,6 +242,29 @@ mod tests {
     fn written(outcomes: &[Outcome]) -> Vec<&str> {
         let written = outcomes.iter().filter(|o| o.written.is_some());
         written.map(|o| o.service.as_str()).collect()
+    }
+
+    #[test]
+    fn an_authority_that_is_older_than_a_consumer_is_not_used_and_says_what_to_do() {
+        use rcgen::{
+            BasicConstraints, CertificateParams, GeneralSubtree, IsCa, KeyPair, NameConstraints,
+        };
+        let (_root, ca, out) = directories();
+        fs::create_dir_all(&ca).unwrap();
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.name_constraints = Some(NameConstraints {
+            permitted_subtrees: vec![GeneralSubtree::DnsName("web-1".to_owned())],
+            excluded_subtrees: Vec::new(),
+        });
+        let key = KeyPair::generate().unwrap();
+        fs::write(ca.join("ca.crt"), params.self_signed(&key).unwrap().pem()).unwrap();
+        fs::write(ca.join("ca.key"), key.serialize_pem()).unwrap();
+        fs::write(ca.join("names"), "").unwrap();
+        let error = issue_all(&ca, &out, &[]).unwrap_err().to_string();
+        assert!(error.contains("fw-edge"), "{error}");
+        assert!(!error.contains("\"web-1\""), "{error}");
+        assert!(error.contains("pki-ca"), "{error}");
     }
 
     #[test]
