@@ -17,8 +17,8 @@ use tokio::time::{Instant, sleep};
 use super::client::{Owner, key, told, whole};
 use crate::edge::header;
 
-/// What `./stack roll` takes. (The balancers join it when a namespace of its own keeps their port.)
-const ROLLED: [&str; 1] = ["web"];
+/// What `./stack roll` takes.
+const ROLLED: [&str; 2] = ["web", "balancer"];
 
 /// The longest that an answer about a missing database server may take: the statement deadline, with room for a busy machine.
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
