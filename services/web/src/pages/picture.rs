@@ -364,6 +364,13 @@ fn troubles(picture: &Picture, s: &Samples) -> Vec<String> {
     if s.min("firewall_rules_good", &[]) == Some(0.0) {
         troubles.push("a firewall's rules are not as they were loaded".to_owned());
     }
+    for alert in s.values("ALERTS", &[], "alertname") {
+        let whose = s.values("ALERTS", &[("alertname", alert)], "instance");
+        troubles.push(match whose.as_slice() {
+            [] => format!("the alert {alert} fires"),
+            whose => format!("the alert {alert} fires for {}", whose.join(", ")),
+        });
+    }
     troubles
 }
 
@@ -579,6 +586,12 @@ mod tests {
             ),
             ("arbiter_acknowledging", &[], 0.0, "writes wait"),
             ("arbiter_refusals", &[], 2.0, "(2)"),
+            (
+                "ALERTS",
+                &[("alertname", "TargetDown"), ("instance", "web-2")],
+                1.0,
+                "the alert TargetDown fires for web-2",
+            ),
             (
                 "web_certificate_days_left",
                 &[("instance", "web-1")],
