@@ -1,7 +1,8 @@
 //! Logs: one JSON object a line on standard output, for whatever collects the containers' output.
 //!
 //! `ts`, `level`, `service`, `target`, `message`, then the event's own fields. The fields of the spans that it stands in come as members
-//! as well, the innermost winning, so every line of a request has its `trace_id`, and `grep` finds them all.
+//! as well, the innermost winning, so every line of a request has its `trace_id`, and `grep` finds them all, whatever is filtered. Those
+//! of a span with a dot in their name are not the log's but the trace's ([`crate::traces`]).
 
 use std::{collections::BTreeMap, fmt, io::Write};
 
@@ -13,10 +14,13 @@ use tracing::{
 };
 use tracing_subscriber::{
     EnvFilter,
-    layer::{Context, Layer, SubscriberExt},
+    filter::{FilterExt, filter_fn},
+    layer::{self, Context, Layer, SubscriberExt},
     registry::LookupSpan,
     util::SubscriberInitExt,
 };
+
+use crate::traces::Traces;
 
 /// Sends all of this process's logs to standard output. `filter` is as in `RUST_LOG`: `info`, `info,sqlx=warn`. A second call changes
 /// nothing.
@@ -24,16 +28,38 @@ use tracing_subscriber::{
 /// # Errors
 /// When the filter cannot be read.
 pub fn init(service: &str, filter: &str) -> Result<(), BadFilter> {
-    let filter = EnvFilter::try_new(filter).map_err(|error| BadFilter {
+    init_with(service, filter, &Traces::none(), &[])
+}
+
+/// The same, and the spans of these crates become spans of their trace.
+///
+/// # Errors
+/// When the filter cannot be read.
+pub fn init_with(
+    service: &str,
+    filter: &str,
+    traces: &Traces,
+    crates: &'static [&'static str],
+) -> Result<(), BadFilter> {
+    let lines = JsonLines::new(service, std::io::stdout);
+    let _ = tracing_subscriber::registry()
+        .with(lines.with_filter(lines_wanted(filter)?))
+        .with(traces.layer(crates))
+        .try_init();
+    Ok(())
+}
+
+/// The events that the filter lets through, and every span of a request: what is logged within has its fields.
+fn lines_wanted<S>(filter: &str) -> Result<impl layer::Filter<S> + use<S>, BadFilter>
+where
+    S: Subscriber,
+{
+    let events = EnvFilter::try_new(filter).map_err(|error| BadFilter {
         filter: filter.to_owned(),
         reason: error.to_string(),
     })?;
-    let lines = JsonLines::new(service, std::io::stdout);
-    let _ = tracing_subscriber::registry()
-        .with(filter)
-        .with(lines)
-        .try_init();
-    Ok(())
+    let spans = filter_fn(|metadata| metadata.is_span() && *metadata.level() <= Level::INFO);
+    Ok(spans.or(events))
 }
 
 /// A filter that says nothing that can be understood.
@@ -144,6 +170,7 @@ where
         let Some(span) = context.span(id) else { return };
         let mut fields = Fields::default();
         attributes.record(&mut fields);
+        fields.0.retain(|name, _| !name.contains('.'));
         span.extensions_mut().insert(fields);
     }
 
@@ -151,6 +178,7 @@ where
         let Some(span) = context.span(id) else { return };
         if let Some(fields) = span.extensions_mut().get_mut::<Fields>() {
             values.record(fields);
+            fields.0.retain(|name, _| !name.contains('.'));
         }
     }
 
@@ -250,6 +278,25 @@ mod tests {
             assert_eq!(line[name], value, "{name} in {text}");
         }
         assert_eq!(text.matches('\n').count(), 1);
+    }
+
+    #[test]
+    fn a_line_has_its_requests_fields_whatever_is_filtered_and_none_of_the_traces() {
+        let kept = Kept::default();
+        let out = kept.clone();
+        let lines = JsonLines::new("web-1", move || out.clone());
+        let lines = lines.with_filter(lines_wanted("warn").unwrap());
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), || {
+            let _request =
+                tracing::info_span!("request", trace_id = "abc", http.route = "/").entered();
+            tracing::info!("not wanted");
+            tracing::warn!("wanted");
+        });
+        let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(text.lines().count(), 1, "{text}");
+        let line: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(line["trace_id"], "abc", "{text}");
+        assert!(line.get("http.route").is_none(), "{text}");
     }
 
     #[test]

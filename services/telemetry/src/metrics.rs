@@ -3,7 +3,6 @@
 mod endpoint;
 
 pub use endpoint::{Endpoint, EndpointConfig, EndpointError, serve};
-
 use prometheus::{Encoder, TextEncoder};
 pub use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,

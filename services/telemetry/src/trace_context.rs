@@ -14,6 +14,18 @@ pub struct TraceId([u8; 16]);
 pub struct SpanId([u8; 8]);
 
 impl TraceId {
+    /// The id that has these bytes.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; 16] {
+        self.0
+    }
+
     /// Drawn at random; the chance of all zeroes is no chance, and met all the same.
     #[must_use]
     pub fn random() -> Self {
@@ -27,6 +39,18 @@ impl TraceId {
 }
 
 impl SpanId {
+    /// The id that has these bytes.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 8]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; 8] {
+        self.0
+    }
+
     /// Drawn at random.
     #[must_use]
     pub fn random() -> Self {

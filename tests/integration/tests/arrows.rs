@@ -20,11 +20,19 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("replication", &[]),
     ("router", &["replication"]),
     ("telemetry", &[]),
+    ("trace-store", &[]),
     ("web", &["chassis", "router", "telemetry"]),
 ];
 
 /// Crates that are only programs: nothing depends on them, not even a test of another crate.
-const PROGRAMS: &[&str] = &["arbiter", "balancer", "console", "firewall", "web"];
+const PROGRAMS: &[&str] = &[
+    "arbiter",
+    "balancer",
+    "console",
+    "firewall",
+    "trace-store",
+    "web",
+];
 
 /// What a crate must not know, whoever would bring it in directly.
 const STRANGERS: &[(&str, &[&str])] = &[
