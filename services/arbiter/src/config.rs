@@ -8,6 +8,7 @@ use std::{
 use chassis::config::Problem;
 use replication::Endpoint;
 use serde::{Deserialize, Serialize};
+use telemetry::metrics::EndpointConfig;
 
 use crate::observe::Limits;
 
@@ -28,6 +29,7 @@ pub struct Config {
     pub heartbeat_ms: u64,
     pub acknowledge_timeout_ms: u64,
     pub servers: Vec<Endpoint>,
+    pub metrics: EndpointConfig,
 }
 
 impl Config {
@@ -78,6 +80,12 @@ impl chassis::config::Config for Config {
                 self.acknowledge_timeout_ms,
                 100..=600_000,
             ),
+            Problem::outside(
+                "metrics.connections_max",
+                self.metrics.connections_max,
+                1..=1024,
+            ),
+            Problem::outside("metrics.timeout_ms", self.metrics.timeout_ms, 1..=600_000),
         ]
         .into_iter()
         .flatten()

@@ -19,6 +19,8 @@ pub struct Metrics {
     role: IntGaugeVec,
     in_sync: IntGaugeVec,
     steps: IntCounterVec,
+    /// Whole days until our certificate expires.
+    pub certificate_days_left: IntGauge,
 }
 
 const ROLES: [&str; 3] = ["primary", "replica", "none"];
@@ -88,6 +90,10 @@ impl Metrics {
                 &["server"],
             )?,
             steps,
+            certificate_days_left: gauge(
+                "arbiter_certificate_days_left",
+                "Whole days until our certificate expires.",
+            )?,
         };
         for server in servers {
             metrics.reachable.with_label_values(&[server]);

@@ -7,10 +7,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use chassis::identity::Identity;
+use chassis::identity::{Clients, Identity, IdentityWatch};
 use replication::{Account, Endpoint, TlsFiles, connect_options};
 use sqlx::mysql::MySqlConnectOptions;
-use telemetry::metrics::Registry;
+use telemetry::metrics::{self, Endpoint as MetricsEndpoint, Registry};
 use tokio::sync::watch;
 
 use crate::{
@@ -42,7 +42,8 @@ pub async fn run(config: Config) -> Result<()> {
     let store = Store::open(&config.state_directory).map_err(whole)?;
     let state = store.load().map_err(whole)?;
     let pair = config.pair().context("there are not two servers")?;
-    let identity = Identity::load(&config.identity)?;
+    let watch = IdentityWatch::load(&config.identity)?;
+    let identity = watch.current();
     let options = options(&config, &identity)?;
     let wiring = Wiring {
         endpoints: config.servers.clone(),
@@ -52,6 +53,20 @@ pub async fn run(config: Config) -> Result<()> {
     let registry = Registry::new();
     let names = pair.iter().map(|server| server.name.as_str());
     let metrics = Metrics::new(&registry, names).context("register metrics")?;
+    metrics.certificate_days_left.set(identity.days_left());
+    let endpoint = MetricsEndpoint::bind(
+        &config.metrics,
+        "arbiter",
+        env!("CARGO_PKG_VERSION"),
+        &registry,
+    )
+    .await?;
+    tokio::spawn(answer_prometheus(
+        endpoint,
+        watch,
+        metrics.clone(),
+        registry.clone(),
+    ));
 
     tokio::spawn(chassis::namespace::end_with_it());
     let (beat, beats) = watch::channel(Beat::Off);
@@ -101,6 +116,28 @@ pub async fn run(config: Config) -> Result<()> {
         served = admin => served?.context("serve the admin socket"),
         () = chassis::stop::requested() => Ok(()),
     }
+}
+
+/// Nobody but Prometheus reads metrics over the network. New certificate files are used without a restart.
+async fn answer_prometheus(
+    endpoint: MetricsEndpoint,
+    identity: IdentityWatch,
+    metrics: Metrics,
+    registry: Registry,
+) {
+    let watch = identity.clone();
+    let tls = move || {
+        let identity = watch.current();
+        identity.server_config(Clients::Roles(&["prometheus"]), &[b"http/1.1"])
+    };
+    let watch = identity.clone();
+    let text = move || {
+        metrics
+            .certificate_days_left
+            .set(watch.current().days_left());
+        metrics::render(&registry)
+    };
+    tokio::join!(identity.follow(drop), metrics::serve(endpoint, tls, text));
 }
 
 /// Connection options for every server. The files are read at each connect, so a renewed certificate needs nothing.

@@ -50,19 +50,20 @@ pub fn answer(edge: &Arc<Edge>, command: &str) -> Result<String, String> {
     match command {
         "health" => Ok(json(&health(edge))),
         "status" => Ok(json(&status(edge))),
-        "metrics" => {
-            let days_left = edge.identity.current().days_left();
-            let connections = edge.traffic.connections();
-            Ok(json(&edge.metrics.render(
-                &edge.chooser.backends(),
-                connections,
-                days_left,
-            )))
-        }
+        "metrics" => Ok(json(&metrics(edge))),
         other => Err(format!(
             "there is no command `{other}`; try health, status or metrics"
         )),
     }
+}
+
+/// All metrics as text, as they are now.
+pub fn metrics(edge: &Edge) -> String {
+    edge.metrics.render(
+        &edge.chooser.backends(),
+        edge.traffic.connections(),
+        edge.identity.current().days_left(),
+    )
 }
 
 /// "ok" as long as it takes requests; backends that are away are not the balancer's illness.

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use chassis::config::Problem;
 use serde::{Deserialize, Serialize};
+use telemetry::metrics::EndpointConfig;
+use telemetry::traces::TracesConfig;
 
 use crate::health::Policy;
 
@@ -30,6 +32,8 @@ pub struct Config {
     pub backend: Exchange,
     pub health: HealthChecks,
     pub access_log: AccessLog,
+    pub metrics: EndpointConfig,
+    pub traces: TracesConfig,
     pub stop: Stop,
 }
 
@@ -169,6 +173,7 @@ impl chassis::config::Config for Config {
             request,
             backend,
             health,
+            metrics,
             stop,
             ..
         } = self;
@@ -185,6 +190,8 @@ impl chassis::config::Config for Config {
                 listen.handshake_timeout_ms,
                 1..=MINUTES_MS,
             ),
+            Problem::outside("metrics.connections_max", metrics.connections_max, 1..=1024),
+            Problem::outside("metrics.timeout_ms", metrics.timeout_ms, 1..=MINUTES_MS),
             Problem::outside("edge.https_port", edge.https_port, 1..=65_535),
             Problem::outside(
                 "edge.trace_sample_percent",
@@ -284,6 +291,8 @@ impl chassis::config::Config for Config {
                 &edge.host,
             ));
         }
+        let traces = self.traces.problems().into_iter();
+        problems.extend(traces.map(|(key, expected, found)| Problem::new(key, expected, found)));
         problems.extend(backend_problems(&self.backends));
         problems
     }

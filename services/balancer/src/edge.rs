@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use chassis::identity::IdentityWatch;
 use http::HeaderValue;
 use telemetry::trace_context::TraceContext;
+use telemetry::traces::{Service, Traces};
 use uuid::Uuid;
 
 use crate::access_log::AccessLog;
@@ -39,6 +40,8 @@ pub struct Edge {
     pub metrics: Metrics,
     /// A line for every request.
     pub access_log: AccessLog,
+    /// The spans of every request whose trace is recorded.
+    pub traces: Traces,
     hsts: HeaderValue,
 }
 
@@ -65,7 +68,13 @@ impl Edge {
         } else {
             AccessLog::disabled(dropped)
         };
+        let service = Service {
+            name: "balancer",
+            instance: &format!("balancer-{}", config.instance),
+            version: env!("CARGO_PKG_VERSION"),
+        };
         Ok(Edge {
+            traces: Traces::new(service, &config.traces),
             names: ArcSwap::from_pointee(Names::of_certificate(&identity.current().chain()[0])),
             verified: backends.iter().map(|_| Verified::default()).collect(),
             chooser: LeastConnections::new(backends, config.instance),
@@ -91,10 +100,13 @@ impl Edge {
         }
     }
 
-    /// Continues the caller's trace with a span of our own, or begins one.
-    pub fn trace(&self, traceparent: Option<&str>) -> TraceContext {
-        match traceparent.and_then(TraceContext::parse) {
+    /// Continues the caller's trace with a span of our own, or begins one. Where no spans are made, nobody may be told of one: the
+    /// caller's own is passed on.
+    pub fn trace(&self, caller: Option<&TraceContext>) -> TraceContext {
+        match caller {
+            Some(caller) if !self.traces.is_enabled() => *caller,
             Some(caller) => caller.child(),
+            None if !self.traces.is_enabled() => TraceContext::new(false),
             None => TraceContext::new(
                 rand::random_range(0..100) < self.config.edge.trace_sample_percent,
             ),

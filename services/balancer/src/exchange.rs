@@ -36,6 +36,7 @@ use crate::names::host_of;
 use crate::peer::Peers;
 use crate::problem::Problem;
 use crate::retry::{self, Sent};
+use crate::spans::{Spans, Whole};
 use crate::termination::Termination;
 use crate::traffic::Counted;
 
@@ -61,6 +62,7 @@ pub struct Exchange {
     began: Instant,
     request_id: String,
     trace: TraceContext,
+    spans: Spans,
     lease: Option<Lease>,
     /// The backends that were chosen, the current one last.
     tried: Vec<Arc<Backend>>,
@@ -171,7 +173,9 @@ impl Proxy {
             error.set_retry(false);
             return error;
         }
-        exchange.fault = Some(fault_of_backend(&error, exchange.sent));
+        let (problem, end) = fault_of_backend(&error, exchange.sent);
+        exchange.fault = Some((problem, end));
+        exchange.spans.failed(end);
         let request = session.req_header();
         let answer_begun = session
             .response_written()
@@ -214,6 +218,7 @@ impl ProxyHttp for Proxy {
             began: now,
             request_id: request_id(),
             trace: TraceContext::new(false),
+            spans: Spans::default(),
             lease: None,
             tried: Vec::new(),
             tries: 0,
@@ -241,9 +246,10 @@ impl ProxyHttp for Proxy {
         session.set_read_timeout(Some(ms(limits.body_idle_timeout_ms)));
         session.set_write_timeout(Some(ms(limits.write_timeout_ms)));
         session.set_total_drain_timeout(Some(ms(DRAIN_MS)));
-        exchange.trace = self
-            .edge
-            .trace(text(&session.req_header().headers, &TRACEPARENT));
+        let caller =
+            text(&session.req_header().headers, &TRACEPARENT).and_then(TraceContext::parse);
+        exchange.trace = self.edge.trace(caller.as_ref());
+        exchange.spans = Spans::new(&exchange.trace, caller.as_ref(), &self.edge.traces);
         Ok(())
     }
 
@@ -284,6 +290,7 @@ impl ProxyHttp for Proxy {
         exchange.tries += 1;
         exchange.chosen_at = Instant::now();
         exchange.tried.push(Arc::clone(lease.backend()));
+        exchange.spans.attempt(&exchange.trace, lease.backend());
         let peer = self.peers.peer(lease.backend());
         exchange.lease = Some(lease);
         if peer.is_some() {
@@ -312,6 +319,7 @@ impl ProxyHttp for Proxy {
         exchange: &mut Exchange,
     ) -> Result<()> {
         exchange.was_reused = reused;
+        exchange.spans.connected(reused);
         if !reused {
             exchange.connect_ms = Some(milliseconds(exchange.chosen_at));
         }
@@ -353,7 +361,8 @@ impl ProxyHttp for Proxy {
             request.insert_header(name, value)?;
         }
         request.insert_header(X_REQUEST_ID, exchange.request_id.as_str())?;
-        request.insert_header(TRACEPARENT, exchange.trace.to_traceparent())?;
+        let parent = exchange.spans.parent(&exchange.trace);
+        request.insert_header(TRACEPARENT, parent.to_traceparent())?;
         join_cookies(request)?;
         exchange.sent = Sent::Perhaps;
         Ok(())
@@ -395,6 +404,7 @@ impl ProxyHttp for Proxy {
         if answer.status.is_informational() && answer.status != 101 {
             return Ok(());
         }
+        exchange.spans.answered(answer.status.as_u16());
         exchange
             .first_byte_ms
             .get_or_insert(milliseconds(exchange.began));
@@ -473,6 +483,22 @@ impl ProxyHttp for Proxy {
             duration_ms: milliseconds(exchange.began),
             termination: end,
         });
+        let whole = Whole {
+            trace: exchange.trace,
+            request_id: &exchange.request_id,
+            began: exchange.began,
+            method: &request.method,
+            path: request.uri.path(),
+            authority: authority(request).unwrap_or_default(),
+            client: exchange.connection.client,
+            version: request.version,
+            status,
+            first_byte_ms: exchange.first_byte_ms,
+            received_bytes: exchange.received_bytes,
+            sent_bytes: session.body_bytes_sent(),
+            end,
+        };
+        exchange.spans.send(&self.edge.traces, &whole);
     }
 
     fn suppress_error_log(&self, _session: &Session, _exchange: &Exchange, _error: &Error) -> bool {

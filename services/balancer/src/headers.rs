@@ -24,7 +24,7 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// Taken out of every request: what a client could forge about where it comes from, and fields that end at this hop.
-pub const NOT_FROM_CLIENTS: [&str; 22] = [
+pub const NOT_FROM_CLIENTS: [&str; 23] = [
     "forwarded",
     "x-forwarded-for",
     "x-forwarded-host",
@@ -44,6 +44,7 @@ pub const NOT_FROM_CLIENTS: [&str; 22] = [
     "x-request-id",
     "x-correlation-id",
     "traceparent",
+    "baggage",
     "proxy-authorization",
     "proxy-connection",
     "keep-alive",

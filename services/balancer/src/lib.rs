@@ -30,6 +30,7 @@ pub mod raw_answer;
 pub mod redirect;
 pub mod retry;
 pub mod role_check;
+pub mod spans;
 pub mod termination;
 pub mod traffic;
 

@@ -113,6 +113,11 @@ impl Metrics {
         metrics
     }
 
+    /// Where everything is registered.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
     /// A request has ended.
     pub fn request_ended(
         &self,

@@ -100,7 +100,7 @@ fn redirect(edge: &Edge, head: &Head) -> String {
     let location = edge
         .redirect()
         .location(head.host.as_deref(), &head.target, &names);
-    raw_answer::redirect(edge, &location, head.traceparent.as_deref())
+    raw_answer::redirect(&location, head.traceparent.as_deref())
 }
 
 fn refuse(edge: &Edge, problem: Problem, end: Termination) -> String {

@@ -1,5 +1,7 @@
 //! Answers that are written as bytes, where there is no request yet that a hook could answer. Each is the last on its connection.
 
+use telemetry::trace_context::TraceContext;
+
 use crate::edge::{Edge, request_id};
 use crate::headers::{TRACERESPONSE, X_REQUEST_ID};
 use crate::problem::Problem;
@@ -15,7 +17,7 @@ pub enum Transport {
 
 /// A problem document as a whole HTTP/1.1 answer.
 pub fn problem(edge: &Edge, problem: Problem, transport: Transport) -> String {
-    let trace = edge.trace(None);
+    let trace = TraceContext::new(false);
     let body = problem.document(&trace.trace_id);
     let hsts = match transport {
         Transport::Secure => format!(
@@ -37,11 +39,21 @@ pub fn problem(edge: &Edge, problem: Problem, transport: Transport) -> String {
 }
 
 /// The 308 to `location`.
-pub fn redirect(edge: &Edge, location: &str, traceparent: Option<&str>) -> String {
+pub fn redirect(location: &str, traceparent: Option<&str>) -> String {
     format!(
         "HTTP/1.1 308 Permanent Redirect\r\nlocation: {location}\r\ncontent-length: 0\r\n\
          {X_REQUEST_ID}: {}\r\n{TRACERESPONSE}: {}\r\nconnection: close\r\n\r\n",
         request_id(),
-        edge.trace(traceparent).to_traceresponse(),
+        unrecorded(traceparent).to_traceresponse(),
     )
+}
+
+/// No span is made here, so none is promised.
+fn unrecorded(traceparent: Option<&str>) -> TraceContext {
+    let caller = traceparent.and_then(TraceContext::parse);
+    let trace = caller.map_or_else(|| TraceContext::new(false), |caller| caller.child());
+    TraceContext {
+        sampled: false,
+        ..trace
+    }
 }

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use chassis::identity::{Identity, IdentityWatch};
+use chassis::identity::{Clients, Identity, IdentityWatch};
 use chassis::{admin as socket, namespace, stop};
 use futures::FutureExt;
 use pingora_core::apps::HttpServerApp;
 use pingora_core::server::configuration::ServerConf;
 use pingora_proxy::{HttpProxy, http_proxy};
+use telemetry::metrics::{self, Endpoint};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -36,6 +37,7 @@ pub fn run(config: Config) -> Result<()> {
         .build()?;
     let edge = runtime.block_on(serve(config))?;
     edge.access_log.flush(FLUSH);
+    edge.traces.flush();
     // Whatever is left has had its time.
     runtime.shutdown_background();
     Ok(())
@@ -59,6 +61,8 @@ async fn serve(config: Config) -> Result<Arc<Edge>> {
         (accept::listen(config.listen.redirect)?, Service::Redirect),
     ];
 
+    send_spans(&edge)?;
+    tokio::spawn(answer_prometheus(Arc::clone(&edge)).await?);
     for backend in backends.iter() {
         tokio::spawn(health_check::watch(Arc::clone(&edge), Arc::clone(backend)));
     }
@@ -137,6 +141,33 @@ async fn follow_identity(edge: Arc<Edge>, peers: Arc<Peers>, https: Arc<Https>) 
         }
     };
     watch.follow(changed).await;
+}
+
+/// Spans leave by a thread of their own, to a server of the role `telemetry`.
+fn send_spans(edge: &Edge) -> Result<()> {
+    let identity = edge.identity.clone();
+    let tls = move || {
+        let identity = identity.current();
+        identity.client_config(Some("telemetry"), &[b"http/1.1"])
+    };
+    Ok(edge.traces.start(edge.metrics.registry(), tls)?)
+}
+
+/// Listens for Prometheus; what it returns answers.
+async fn answer_prometheus(edge: Arc<Edge>) -> Result<impl Future<Output = ()> + Send + 'static> {
+    let endpoint = Endpoint::bind(
+        &edge.config.metrics,
+        "balancer",
+        env!("CARGO_PKG_VERSION"),
+        edge.metrics.registry(),
+    )
+    .await?;
+    let identity = edge.identity.clone();
+    let tls = move || {
+        let identity = identity.current();
+        identity.server_config(Clients::Roles(&["prometheus"]), &[b"http/1.1"])
+    };
+    Ok(metrics::serve(endpoint, tls, move || admin::metrics(&edge)))
 }
 
 async fn answer_admin(edge: Arc<Edge>) {

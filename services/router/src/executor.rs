@@ -23,6 +23,7 @@ use crate::{
     decision::{Reason, Target},
     error::RouterError,
     pool::{self, Lease},
+    spans,
 };
 
 /// A query taken apart, so that it can be sent again.
@@ -72,6 +73,7 @@ pub(crate) struct Attempts<'r> {
     pub(crate) deadline: Instant,
     pub(crate) begun: std::time::Instant,
     step: Option<usize>,
+    span: tracing::Span,
     tried: Option<usize>,
     correct: bool,
     again: bool,
@@ -85,6 +87,7 @@ impl<'r> Attempts<'r> {
             deadline,
             begun: std::time::Instant::now(),
             step: None,
+            span: tracing::Span::none(),
             tried: None,
             correct: false,
             again: false,
@@ -95,9 +98,9 @@ impl<'r> Attempts<'r> {
     async fn next(&mut self, sql: &str) -> Result<(Choice, Lease), RouterError> {
         let Router { shared, session } = self.router;
         let (choice, lease) = self.lease(|| choose::choose(shared, session, sql)).await?;
-        self.step = self
-            .router
-            .decided(&choice, classify::summary(sql), self.begun);
+        let summary = classify::summary(sql);
+        self.span = spans::statement(&choice.decision, &summary);
+        self.step = self.router.decided(&choice, summary, self.begun);
         Ok((choice, lease))
     }
 
@@ -187,6 +190,8 @@ impl<'r> Attempts<'r> {
         error: Option<sqlx::Error>,
         rows_handed_out: bool,
     ) -> Result<(), RouterError> {
+        spans::failed(&self.span, error.as_ref());
+        self.span = tracing::Span::none();
         let shared = &self.router.shared;
         self.router.session.ended(self.step);
         // What is sent once more is a step of its own.

@@ -30,6 +30,7 @@ mod health;
 mod metrics;
 mod pool;
 mod session;
+mod spans;
 mod transaction;
 mod watermark;
 
@@ -46,6 +47,7 @@ pub use config::{Credentials, RouterConfig};
 pub use decision::{Decision, Reason, Step, Target};
 pub use error::RouterError;
 pub use health::{ClusterHealth, ServerHealth};
+pub use spans::Traced;
 pub use transaction::{Pinned, Transaction};
 
 use crate::{health::View, metrics::Metrics, pool::Server, session::Session, watermark::Watermark};

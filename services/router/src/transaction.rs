@@ -10,10 +10,11 @@ use crate::{
     Router,
     choose::{self, Choice},
     classify::Class,
-    decision::Reason,
+    decision::{Decision, Reason},
     error::RouterError,
     executor::Attempts,
     pool::{self, Lease},
+    spans,
 };
 
 impl Router {
@@ -89,6 +90,7 @@ impl Router {
         mut lease: Lease,
         statement: &'static str,
     ) -> Result<Transaction, RouterError> {
+        let span = spans::statement(&choice.decision, statement);
         // Nothing is done yet: whoever waits need not wait for a server that is known to be away.
         let away = self.shared.until(|view| !view.servers[choice.server].up);
         let begun = tokio::select! {
@@ -97,6 +99,7 @@ impl Router {
             () = away => Err(None),
         };
         if let Err(error) = begun.and_then(|begun| begun.map_err(Some)) {
+            spans::failed(&span, error.as_ref());
             self.shared.suspect();
             let away = |reason: &str| choose::away_because(&self.shared, choice.server, reason);
             return Err(match error {
@@ -116,6 +119,7 @@ impl Router {
             router: self.clone(),
             lease: Some(lease),
             server: choice.server,
+            decision: choice.decision.clone(),
             writes,
             step,
         })
@@ -141,6 +145,7 @@ pub struct Transaction {
     /// `None` once it has ended.
     lease: Option<Lease>,
     server: usize,
+    decision: Decision,
     writes: bool,
     /// Its place in the session.
     step: Option<usize>,
@@ -189,7 +194,15 @@ impl Transaction {
             .lease
             .take()
             .expect("ends once: commit and rollback consume it");
-        match timeout(limit, (*lease).execute(statement)).await {
+        let span = spans::statement(&self.decision, statement);
+        let ended = timeout(limit, (*lease).execute(statement)).await;
+        if !matches!(ended, Ok(Ok(_))) {
+            spans::failed(
+                &span,
+                ended.as_ref().ok().and_then(|ended| ended.as_ref().err()),
+            );
+        }
+        match ended {
             Ok(Ok(_)) => {
                 lease.finish();
                 Ok(())

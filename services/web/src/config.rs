@@ -9,6 +9,7 @@ use chassis::config::Problem;
 use http::{Uri, uri::Scheme};
 use router::RouterConfig;
 use serde::{Deserialize, Serialize};
+use telemetry::{metrics::EndpointConfig, traces::TracesConfig};
 
 /// The longest time that makes sense anywhere, in milliseconds: ten minutes.
 const TIME_MAX_MS: u64 = 600_000;
@@ -30,6 +31,8 @@ pub struct Config {
     pub connections: Connections,
     pub request: Request,
     pub session: Session,
+    pub metrics: EndpointConfig,
+    pub traces: TracesConfig,
     pub stop: Stop,
     pub links: Links,
     pub monitoring: Monitoring,
@@ -165,6 +168,12 @@ impl chassis::config::Config for Config {
                 self.session.lifetime_hours,
                 1..=87_600,
             ),
+            Problem::outside(
+                "metrics.connections_max",
+                self.metrics.connections_max,
+                1..=1024,
+            ),
+            time("metrics.timeout_ms", self.metrics.timeout_ms),
             Problem::outside("stop.announce_ms", self.stop.announce_ms, 0..=TIME_MAX_MS),
             time("stop.deadline_ms", self.stop.deadline_ms),
             Problem::outside(
@@ -199,6 +208,8 @@ impl chassis::config::Config for Config {
         let mut problems: Vec<_> = outside.into_iter().flatten().collect();
         problems.extend(self.links.problems());
         problems.extend(self.monitoring.problem());
+        let traces = self.traces.problems().into_iter();
+        problems.extend(traces.map(|(key, expected, found)| Problem::new(key, expected, found)));
         if database.servers.is_empty() {
             problems.push(Problem::new(
                 "database.servers",

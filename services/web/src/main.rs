@@ -27,7 +27,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let done = match cli::parse::<Config, Command>() {
-        Invocation::Run(config) => logged(&config).and_then(|()| run::serve(config)),
+        Invocation::Run(config) => run::serve(config),
         Invocation::Extra(config, command) => extra(config, command),
     };
     match done {

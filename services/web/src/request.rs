@@ -10,11 +10,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{
-    HeaderMap, HeaderValue,
+    HeaderMap, HeaderName, HeaderValue, StatusCode, Version,
     header::{ACCEPT, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE},
 };
-use telemetry::trace_context::TraceContext;
-use tracing::Instrument;
+use telemetry::{trace_context::TraceContext, traces};
+use tracing::{Instrument, Span, field::Empty};
 
 use crate::{
     making::Making,
@@ -23,21 +23,24 @@ use crate::{
     state::AppState,
 };
 
+/// What leads nowhere, as a route.
+const NO_ROUTE: &str = "none";
+
+/// W3C trace context, on the way out.
+const TRACERESPONSE: HeaderName = HeaderName::from_static("traceresponse");
+
 /// The layer around all routes.
 pub async fn around(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
     let making = Making::begin();
     request.extensions_mut().insert(making.clone());
-    let trace = trace(request.headers());
     let reader = Reader::of(&request);
     let route = route(&request);
-    let span = tracing::info_span!(
-        "request",
-        trace_id = %trace.trace_id,
-        span_id = %trace.span_id,
-        method = %request.method(),
-        path = request.uri().path(),
-    );
     let quiet = is_a_check(&route);
+    let span = span(&request, &route, quiet);
+    let trace = traces::join(&span, caller(request.headers()));
+    span.record("trace_id", trace.trace_id.to_string());
+    span.record("span_id", trace.span_id.to_string());
+    let answered = span.clone();
     async {
         let begun = Instant::now();
         let in_flight = InFlight::new(&state);
@@ -58,6 +61,10 @@ pub async fn around(State(state): State<AppState>, mut request: Request, next: N
             .or_insert(HeaderValue::from_static("no-store"));
         let taken = begun.elapsed();
         let status = response.status();
+        tell(&answered, status);
+        if let Ok(value) = HeaderValue::from_str(&trace.to_traceresponse()) {
+            response.headers_mut().insert(TRACERESPONSE, value);
+        }
         state.metrics.answered(&route, status, taken.as_secs_f64());
         let duration_ms = taken.as_micros() as f64 / 1000.0;
         if quiet {
@@ -71,17 +78,62 @@ pub async fn around(State(state): State<AppState>, mut request: Request, next: N
     .await
 }
 
-/// The caller's trace with a span of our own; a new trace where there is none.
-fn trace(headers: &HeaderMap) -> TraceContext {
+/// The request's span: of the kind SERVER, by OpenTelemetry's conventions for HTTP. What has no dot in its name is for the log's lines.
+/// Checks of health have lines, and no place in a trace.
+fn span(request: &Request, route: &str, is_a_check: bool) -> Span {
+    let method = request.method();
+    let path = request.uri().path();
+    if is_a_check {
+        return tracing::info_span!(target: "check", "request", trace_id = Empty, span_id = Empty, %method, path);
+    }
+    let known = match method.as_str() {
+        method @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS") => method,
+        _ => "_OTHER",
+    };
+    let named = match (known, route) {
+        ("_OTHER", _) => "HTTP".to_owned(),
+        (method, NO_ROUTE) => method.to_owned(),
+        (method, route) => format!("{method} {route}"),
+    };
+    let version = match request.version() {
+        Version::HTTP_2 => "2",
+        _ => "1.1",
+    };
+    tracing::info_span!(
+        "request",
+        trace_id = Empty,
+        span_id = Empty,
+        %method,
+        path,
+        otel.name = named,
+        otel.kind = "server",
+        otel.status_code = Empty,
+        http.request.method = known,
+        http.route = (route != NO_ROUTE).then_some(route),
+        http.response.status_code = Empty,
+        "error.type" = Empty,
+        url.scheme = "https",
+        url.path = path,
+        network.protocol.version = version,
+    )
+}
+
+/// The answer is known. To a server only its own faults are errors.
+fn tell(span: &Span, status: StatusCode) {
+    span.record("http.response.status_code", status.as_u16());
+    if status.is_server_error() {
+        span.record("otel.status_code", "ERROR");
+        span.record("error.type", status.as_str());
+    }
+}
+
+/// The caller's place in its trace; two are none.
+fn caller(headers: &HeaderMap) -> Option<TraceContext> {
     let mut values = headers.get_all("traceparent").iter();
     let (Some(value), None) = (values.next(), values.next()) else {
-        return TraceContext::new(false);
+        return None;
     };
-    value
-        .to_str()
-        .ok()
-        .and_then(TraceContext::parse)
-        .map_or_else(|| TraceContext::new(false), |parent| parent.child())
+    TraceContext::parse(value.to_str().ok()?)
 }
 
 /// The route's pattern, of which there are few; `none` for a path that leads nowhere.
@@ -89,7 +141,7 @@ fn route(request: &Request) -> String {
     request
         .extensions()
         .get::<MatchedPath>()
-        .map_or("none", MatchedPath::as_str)
+        .map_or(NO_ROUTE, MatchedPath::as_str)
         .to_owned()
 }
 
@@ -217,7 +269,8 @@ mod tests {
         let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         let mut headers = HeaderMap::new();
         headers.insert("traceparent", HeaderValue::from_static(parent));
-        let joined = trace(&headers);
+        let join = |headers| traces::join(&Span::none(), caller(headers));
+        let joined = join(&headers);
         assert_eq!(
             joined.trace_id.to_string(),
             "0af7651916cd43dd8448eb211c80319c"
@@ -225,8 +278,8 @@ mod tests {
         assert_ne!(joined.span_id.to_string(), "b7ad6b7169203331");
         assert!(joined.sampled);
         headers.append("traceparent", HeaderValue::from_static(parent));
-        assert_ne!(trace(&headers).trace_id, joined.trace_id, "two are none");
-        assert_ne!(trace(&HeaderMap::new()).trace_id, joined.trace_id);
+        assert_ne!(join(&headers).trace_id, joined.trace_id, "two are none");
+        assert_ne!(join(&HeaderMap::new()).trace_id, joined.trace_id);
     }
 
     #[test]

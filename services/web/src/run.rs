@@ -8,11 +8,16 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use chassis::{
     admin,
-    identity::{Identity, IdentityWatch},
+    identity::{Clients, Identity, IdentityWatch},
     namespace, stop,
 };
 use prometheus::Registry;
 use router::{CausalKey, Credentials, Router};
+use telemetry::{
+    logs,
+    metrics::{self, Endpoint},
+    traces::{Service, Traces},
+};
 use tokio::time::Instant;
 
 use crate::{
@@ -34,6 +39,9 @@ const APP: (&str, &str) = ("app", "mysql_app_password");
 /// The account of migrations.
 const MIGRATE: (&str, &str) = ("migrate", "mysql_migrate_password");
 
+/// Whose spans become spans of a request's trace.
+const TRACED: &[&str] = &["web", "router"];
+
 /// How long a command waits for a primary to be found.
 const FIND_PRIMARY: Duration = Duration::from_secs(10);
 
@@ -41,15 +49,28 @@ const FIND_PRIMARY: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// What keeps it from starting: files of its identity, the address that it should listen at.
-pub fn serve(config: Config) -> anyhow::Result<()> {
+pub fn serve(mut config: Config) -> anyhow::Result<()> {
+    if config.instance.is_empty() {
+        config.instance = host_name();
+    }
+    let service = Service {
+        name: "web",
+        instance: &config.instance,
+        version: env!("CARGO_PKG_VERSION"),
+    };
+    let traces = Traces::new(service, &config.traces);
+    logs::init_with("web", &config.log, &traces, TRACED)?;
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     if config.threads > 0 {
         builder.worker_threads(config.threads);
     }
-    builder.enable_all().build()?.block_on(live(config))
+    let runtime = builder.enable_all().build()?;
+    let served = runtime.block_on(live(config, &traces));
+    traces.flush();
+    served
 }
 
-async fn live(config: Config) -> anyhow::Result<()> {
+async fn live(config: Config, traces: &Traces) -> anyhow::Result<()> {
     let identity = IdentityWatch::load(&config.identity)?;
     let registry = Registry::new();
     let state = state(config, &identity, registry)?;
@@ -63,7 +84,24 @@ async fn live(config: Config) -> anyhow::Result<()> {
         )
     })?;
 
+    let ours = identity.clone();
+    traces.start(&state.registry, move || {
+        let ours = ours.current();
+        ours.client_config(Some("telemetry"), &[b"http/1.1"])
+    })?;
+    let endpoint = Endpoint::bind(
+        &config.metrics,
+        "web",
+        env!("CARGO_PKG_VERSION"),
+        &state.registry,
+    )
+    .await?;
     let background = [
+        tokio::spawn(answer_prometheus(
+            endpoint,
+            identity.clone(),
+            state.registry.clone(),
+        )),
         tokio::spawn(follow(identity, Arc::clone(&tls), state.metrics.clone())),
         tokio::spawn(answer_admin(state.clone())),
         tokio::spawn(housekeeping::run(state.router.clone(), ledger)),
@@ -181,6 +219,15 @@ async fn follow(identity: IdentityWatch, tls: Arc<Tls>, metrics: Metrics) {
         metrics.certificate_days_left.set(identity.days_left());
     };
     tokio::join!(days_left, identity.follow(changed));
+}
+
+/// Nobody but Prometheus reads metrics over the network.
+async fn answer_prometheus(endpoint: Endpoint, identity: IdentityWatch, registry: Registry) {
+    let tls = move || {
+        let identity = identity.current();
+        identity.server_config(Clients::Roles(&["prometheus"]), &[b"http/1.1"])
+    };
+    metrics::serve(endpoint, tls, move || metrics::render(&registry)).await;
 }
 
 async fn answer_admin(state: AppState) {

@@ -46,6 +46,7 @@ impl Arbiter {
             ("IDENTITY", identity.display().to_string()),
             ("SERVERS", servers),
             ("TICK_MS", "50".to_owned()),
+            ("METRICS__LISTEN", "127.0.0.1:0".to_owned()),
         ]
         .map(|(key, value)| (format!("HOLDFAST_ARBITER__{key}"), value))
         .into();

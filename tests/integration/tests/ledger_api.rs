@@ -157,6 +157,10 @@ fn configure(pair: &Pair, directory: &Path, consumer: &str, port: u16) -> Result
         r#"
         listen = "127.0.0.1:{port}"
         identity = "{}"
+        [metrics]
+        listen = "127.0.0.1:0"
+        [traces]
+        enabled = false
         [database]
         servers = [{}]
         database = "ledger"

@@ -1,6 +1,6 @@
 //! Accounts: opened with money from equity, read by their owner.
 
-use router::Router;
+use router::{Router, Traced};
 use serde::{Deserialize, Serialize};
 use sqlx::MySqlConnection;
 use time::OffsetDateTime;
@@ -86,6 +86,7 @@ impl Command for OpenAccount {
             account.created_at
         )
         .execute(&mut *transaction)
+        .traced("INSERT accounts")
         .await?;
         if self.opening_cents.get() == 0 {
             return Ok(());

@@ -1,5 +1,6 @@
 //! Entries: each posting is two of them, and they add up to zero.
 
+use router::Traced;
 use sqlx::MySqlConnection;
 use uuid::Uuid;
 
@@ -44,6 +45,7 @@ pub(super) async fn post(
         comes
     )
     .execute(transaction)
+    .traced("INSERT entries")
     .await?;
     Ok(())
 }

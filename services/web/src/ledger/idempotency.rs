@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use router::Router;
+use router::{Router, Traced};
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 use sqlx::MySqlConnection;
@@ -242,6 +242,7 @@ async fn remember(
         row.key.as_str()
     )
     .fetch_one(&mut *transaction)
+    .traced("SELECT idempotency_keys")
     .await?;
     if before.created_at < row.now - REMEMBERED {
         // Forgotten, but not purged yet.
@@ -252,6 +253,7 @@ async fn remember(
             row.key.as_str()
         )
         .execute(&mut *transaction)
+        .traced("DELETE idempotency_keys")
         .await?;
         insert(transaction, row).await?;
         return Ok(Remembered::New);
@@ -274,6 +276,7 @@ async fn insert(transaction: &mut MySqlConnection, row: &Row<'_>) -> Result<(), 
         row.now
     )
     .execute(transaction)
+    .traced("INSERT idempotency_keys")
     .await?;
     Ok(())
 }

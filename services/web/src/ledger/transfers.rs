@@ -1,6 +1,6 @@
 //! Transfers: money that goes from one's own account to anybody's.
 
-use router::Router;
+use router::{Router, Traced};
 use serde::{Deserialize, Serialize};
 use sqlx::MySqlConnection;
 use time::OffsetDateTime;
@@ -118,6 +118,7 @@ impl Command for MakeTransfer {
             transfer.created_at
         )
         .execute(&mut *transaction)
+        .traced("INSERT transfers")
         .await?;
         entries::post(
             transaction,
@@ -175,6 +176,7 @@ async fn lock(
         id
     )
     .fetch_optional(transaction)
+    .traced("SELECT accounts")
     .await?;
     Ok(account)
 }
@@ -190,6 +192,7 @@ async fn set_balance(
         account
     )
     .execute(transaction)
+    .traced("UPDATE accounts")
     .await?;
     Ok(())
 }

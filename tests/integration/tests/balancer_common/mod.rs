@@ -134,7 +134,9 @@ impl World {
             "identity = {identity:?}\nadmin_socket = {socket:?}\nthreads = 2\nbackends = [{}]\n\
              [listen]\nhttps = \"127.0.0.1:{https}\"\nredirect = \"127.0.0.1:{redirect}\"\n\
              [edge]\nhttps_port = {https}\n\
-             [health]\ninterval_ms = 100\ninterval_in_doubt_ms = 30\n",
+             [health]\ninterval_ms = 100\ninterval_in_doubt_ms = 30\n\
+             [metrics]\nlisten = \"127.0.0.1:0\"\n\
+             [traces]\nendpoint = \"https://127.0.0.1:1\"\n",
             backends.join(", ")
         )
         .parse()?;
