@@ -7,7 +7,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use chassis::identity::{Clients, Identity, IdentityWatch};
+use chassis::{
+    identity::{Clients, Identity, IdentityWatch},
+    matrix::matrix,
+};
 use replication::{Account, Endpoint, TlsFiles, connect_options};
 use sqlx::mysql::MySqlConnectOptions;
 use telemetry::metrics::{self, Endpoint as MetricsEndpoint, Registry};
@@ -126,9 +129,10 @@ async fn answer_prometheus(
     registry: Registry,
 ) {
     let watch = identity.clone();
+    let callers = matrix().callers("arbiter", "metrics");
     let tls = move || {
         let identity = watch.current();
-        identity.server_config(Clients::Roles(&["prometheus"]), &[b"http/1.1"])
+        identity.server_config(Clients::Roles(&callers), &[b"http/1.1"])
     };
     let watch = identity.clone();
     let text = move || {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use chassis::identity::{Clients, Identity, IdentityWatch};
-use chassis::{admin as socket, namespace, stop};
+use chassis::{admin as socket, matrix::matrix, namespace, stop};
 use futures::FutureExt;
 use pingora_core::apps::HttpServerApp;
 use pingora_core::server::configuration::ServerConf;
@@ -163,9 +163,10 @@ async fn answer_prometheus(edge: Arc<Edge>) -> Result<impl Future<Output = ()> +
     )
     .await?;
     let identity = edge.identity.clone();
+    let callers = matrix().callers("balancer", "metrics");
     let tls = move || {
         let identity = identity.current();
-        identity.server_config(Clients::Roles(&["prometheus"]), &[b"http/1.1"])
+        identity.server_config(Clients::Roles(&callers), &[b"http/1.1"])
     };
     Ok(metrics::serve(endpoint, tls, move || admin::metrics(&edge)))
 }

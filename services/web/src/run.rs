@@ -9,6 +9,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use chassis::{
     admin,
     identity::{Clients, Identity, IdentityWatch},
+    matrix::matrix,
     namespace, stop,
 };
 use prometheus::Registry;
@@ -153,14 +154,7 @@ async fn live(config: Config, traces: &Traces) -> anyhow::Result<()> {
 }
 
 /// What all requests share.
-fn state(
-    mut config: Config,
-    watch: &IdentityWatch,
-    registry: Registry,
-) -> anyhow::Result<AppState> {
-    if config.instance.is_empty() {
-        config.instance = host_name();
-    }
+fn state(config: Config, watch: &IdentityWatch, registry: Registry) -> anyhow::Result<AppState> {
     let identity = &watch.current();
     let lifetime = time::Duration::hours(i64::from(config.session.lifetime_hours));
     let tokens = Tokens::new(&identity.secret("session_token_key")?, lifetime)?;
@@ -223,9 +217,10 @@ async fn follow(identity: IdentityWatch, tls: Arc<Tls>, metrics: Metrics) {
 
 /// Nobody but Prometheus reads metrics over the network.
 async fn answer_prometheus(endpoint: Endpoint, identity: IdentityWatch, registry: Registry) {
+    let callers = matrix().callers("web", "metrics");
     let tls = move || {
         let identity = identity.current();
-        identity.server_config(Clients::Roles(&["prometheus"]), &[b"http/1.1"])
+        identity.server_config(Clients::Roles(&callers), &[b"http/1.1"])
     };
     metrics::serve(endpoint, tls, move || metrics::render(&registry)).await;
 }

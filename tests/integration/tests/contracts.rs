@@ -10,9 +10,6 @@ use std::{
 use chassis::matrix::{Matrix, Pod, matrix};
 use serde_json::Value;
 
-/// In the matrix, and not in compose.yaml yet. An entry that has arrived fails the test until it is taken out here.
-const NOT_YET: &[&str] = &["jaeger", "prometheus"];
-
 /// The subnet that the comparison is made with; any would do.
 const SUBNET: &str = "10.213";
 
@@ -143,13 +140,6 @@ fn every_service_joins_its_pod_and_has_the_user_that_the_matrix_gives_it() {
     {
         for service in services {
             let found = &compose["services"][service];
-            if NOT_YET.contains(&service.as_str()) {
-                assert!(
-                    found.is_null(),
-                    "{service} is in compose.yaml now: take it out of NOT_YET"
-                );
-                continue;
-            }
             assert!(!found.is_null(), "{service} of {pod} is missing");
             let uid = matrix().services[service].user.to_string();
             assert_eq!(user(found), Some(uid.as_str()), "{service}'s user");
@@ -222,9 +212,6 @@ fn every_volume_of_the_design_is_there_and_an_identity_is_read_only_for_its_cons
                 "{other} mounts the identity of {service}"
             );
         }
-        if NOT_YET.contains(&service.as_str()) {
-            continue;
-        }
         let mounts = compose["services"][service]["volumes"]
             .as_array()
             .expect("mounts");
@@ -271,4 +258,21 @@ fn the_accounts_of_the_databases_ask_for_the_roles_that_the_matrix_lets_in() {
             "{account:?} is not there any more"
         );
     }
+}
+
+#[test]
+fn prometheus_asks_everybody_who_has_a_port_for_it_and_nobody_else() {
+    let file = root().join("docker/prometheus/prometheus.yml");
+    let text = std::fs::read_to_string(file).expect("Prometheus has a configuration");
+    let quoted = text.split('"').skip(1).step_by(2);
+    let asked: BTreeSet<String> = quoted
+        .filter(|text| text.contains(':'))
+        .map(str::to_owned)
+        .collect();
+    let services = &chassis::matrix::matrix().services;
+    let expected: BTreeSet<String> = services
+        .iter()
+        .filter_map(|(name, service)| Some(format!("{name}:{}", service.ports.get("metrics")?)))
+        .collect();
+    assert_eq!(asked, expected);
 }

@@ -1,0 +1,430 @@
+//! What the stack tells about itself: one trace from the edge to the statement, every metric that the documentation names, and that nothing
+//! is lost while nobody listens (invariant 11). Where Jaeger's image cannot be had, its stand-in answers the same questions.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use harness::{compose::Stack, wait_for, wait_until};
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+use crate::{
+    edge::header,
+    ledger::client::{Owner, key},
+};
+
+/// Spans are sent twice a second, and Prometheus asks every five.
+const SOON: Duration = Duration::from_secs(60);
+
+const CALLER: &str = "b7ad6b7169203331";
+
+/// A trace that nobody else uses.
+fn fresh_trace() -> String {
+    uuid::Uuid::now_v7().simple().to_string()
+}
+
+#[derive(Clone, Debug)]
+struct Span {
+    service: String,
+    instance: String,
+    json: Value,
+}
+
+impl Span {
+    fn text(&self, key: &str) -> &str {
+        self.json[key].as_str().unwrap_or_default()
+    }
+
+    fn attribute(&self, key: &str) -> String {
+        attribute(&self.json, key)
+    }
+
+    fn is(&self, service: &str, kind: u8) -> bool {
+        self.service == service && self.json["kind"] == kind
+    }
+}
+
+/// An attribute's value as text; empty where it is missing.
+fn attribute(of: &Value, key: &str) -> String {
+    let attributes = of["attributes"].as_array().map(Vec::as_slice);
+    let mut attributes = attributes.unwrap_or_default().iter();
+    let found = attributes.find(|found| found["key"] == key);
+    let value = found.and_then(|found| found["value"].as_object()?.values().next());
+    match value {
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+        None => String::new(),
+    }
+}
+
+/// The spans of a trace, once there are those of these names.
+async fn spans(stack: &Stack, trace: &str, names: &[&str]) -> Result<Vec<Span>> {
+    let mut last = Vec::new();
+    let found = wait_for("the spans of a trace", SOON, async || {
+        last = look(stack, trace).await.ok()?;
+        let all = names
+            .iter()
+            .all(|name| last.iter().any(|span| span.text("name") == *name));
+        all.then(|| last.clone())
+    });
+    found
+        .await
+        .with_context(|| format!("looking for {names:?} in {last:#?}"))
+}
+
+async fn look(stack: &Stack, trace: &str) -> Result<Vec<Span>> {
+    let url = stack.jaeger_url(&format!("/api/v3/traces/{trace}"));
+    let answer: Value = reqwest::get(url).await?.error_for_status()?.json().await?;
+    let list = |of: &Value, key: &str| of[key].as_array().cloned().unwrap_or_default();
+    let mut spans = Vec::new();
+    for part in list(&answer["result"], "resourceSpans") {
+        for scope in list(&part, "scopeSpans") {
+            spans.extend(list(&scope, "spans").into_iter().map(|json| Span {
+                service: attribute(&part["resource"], "service.name"),
+                instance: attribute(&part["resource"], "service.instance.id"),
+                json,
+            }));
+        }
+    }
+    Ok(spans)
+}
+
+fn only<'a>(spans: &'a [Span], what: &str, wanted: impl Fn(&Span) -> bool) -> Result<&'a Span> {
+    let found: Vec<_> = spans.iter().filter(|span| wanted(span)).collect();
+    ensure!(found.len() == 1, "{what}: {found:#?} of {spans:#?}");
+    Ok(found[0])
+}
+
+const SERVER: u8 = 2;
+const CLIENT: u8 = 3;
+
+pub(crate) async fn one_request_is_one_trace_from_the_edge_to_the_statements(
+    stack: &Stack,
+) -> Result<()> {
+    let owner = Owner::new(stack, "Traced").await?;
+    let trace = fresh_trace();
+    let caller = format!("00-{trace}-{CALLER}-01");
+    let call = stack.client()?.post(stack.url("/api/accounts"));
+    let call = call
+        .header("traceparent", &caller)
+        .header("idempotency-key", key())
+        .json(&json!({ "name": "Traced", "opening_cents": 100 }));
+    let answer = owner.send(call).await?;
+    ensure!(answer.status() == StatusCode::CREATED, "{answer:?}");
+    let told = header(&answer, "traceresponse").to_owned();
+    let served_by = header(&answer, "x-served-by").to_owned();
+
+    let statements = [
+        "START TRANSACTION",
+        "INSERT idempotency_keys",
+        "INSERT accounts",
+        "INSERT entries",
+        "COMMIT",
+    ];
+    let route = "POST /api/accounts";
+    let spans_of_write =
+        spans(stack, &trace, &[&statements[..], &["POST", route]].concat()).await?;
+    let edge = only(&spans_of_write, "the edge", |span| {
+        span.is("balancer", SERVER)
+    })?;
+    let attempt = only(&spans_of_write, "the attempt", |span| {
+        span.is("balancer", CLIENT)
+    })?;
+    let web = only(&spans_of_write, "the web server", |span| {
+        span.is("web", SERVER)
+    })?;
+    ensure!(edge.text("parentSpanId") == CALLER, "{edge:?}");
+    ensure!(
+        told == format!("00-{trace}-{}-01", edge.text("spanId")),
+        "{told}"
+    );
+    ensure!(edge.instance.starts_with("balancer-"), "{edge:?}");
+    ensure!(attempt.text("parentSpanId") == edge.text("spanId"));
+    ensure!(
+        attempt.attribute("server.address") == served_by,
+        "{attempt:?}"
+    );
+    ensure!(
+        web.text("parentSpanId") == attempt.text("spanId"),
+        "{web:?}"
+    );
+    ensure!(web.instance == served_by, "{web:?} is not {served_by}");
+    ensure!(web.attribute("http.route") == "/api/accounts", "{web:?}");
+    ensure!(
+        web.attribute("http.response.status_code") == "201",
+        "{web:?}"
+    );
+    for name in statements {
+        let statement = only(&spans_of_write, name, |span| span.text("name") == name)?;
+        ensure!(statement.is("web", CLIENT), "{statement:?}");
+        ensure!(
+            statement.text("parentSpanId") == web.text("spanId"),
+            "{statement:?}"
+        );
+        ensure!(statement.attribute("db.system.name") == "mysql");
+        ensure!(
+            statement.attribute("router.target") == "primary"
+                && statement.attribute("router.reason") == "transaction",
+            "{statement:?}"
+        );
+    }
+    let commit = only(&spans_of_write, "COMMIT", |span| {
+        span.text("name") == "COMMIT"
+    })?;
+    let primary = commit.attribute("server.address");
+    ensure!(primary.starts_with("mysql-"), "{commit:?}");
+    ensure!(commit.attribute("router.epoch").parse::<u64>()? > 0);
+
+    // A read: whoever had it, the span says the same as the answer's x-db.
+    let trace = fresh_trace();
+    let call = stack.client()?.get(stack.url("/api/accounts"));
+    let call = call.header("traceparent", format!("00-{trace}-{CALLER}-01"));
+    let answer = owner.send(call).await?;
+    let x_db = header(&answer, "x-db").to_owned();
+    answer.error_for_status()?;
+    let spans_of_read = spans(
+        stack,
+        &trace,
+        &["SELECT accounts", "GET /api/accounts", "GET"],
+    )
+    .await?;
+    let read = only(&spans_of_read, "the read", |span| {
+        span.text("name") == "SELECT accounts"
+    })?;
+    let said = format!(
+        "{};reason={}",
+        read.attribute("router.target"),
+        read.attribute("router.reason")
+    );
+    ensure!(x_db == said, "{x_db} is not {said}");
+
+    // Everybody's lines of it are found by its id.
+    let logs = stack.stack(&[
+        "logs",
+        "--json",
+        "balancer-1",
+        "balancer-2",
+        "web-1",
+        "web-2",
+    ])?;
+    let lines = logs.lines().filter(|line| line.contains(&trace));
+    let services: BTreeSet<String> = lines
+        .filter_map(|line| serde_json::from_str::<Value>(line.get(line.find('{')?..)?).ok())
+        .filter_map(|line| Some(line["service"].as_str()?.to_owned()))
+        .collect();
+    ensure!(
+        services == ["balancer", "web"].map(str::to_owned).into(),
+        "lines of {trace} come from {services:?}"
+    );
+    let page = reqwest::get(stack.jaeger_url(&format!("/trace/{trace}"))).await?;
+    ensure!(page.status() == StatusCode::OK, "{page:?}");
+    Ok(())
+}
+
+pub(crate) async fn checks_of_health_make_no_spans(stack: &Stack) -> Result<()> {
+    let trace = fresh_trace();
+    let call = stack.client()?.get(stack.url("/healthz"));
+    let call = call.header("traceparent", format!("00-{trace}-{CALLER}-01"));
+    call.send().await?.error_for_status()?;
+    let found = spans(stack, &trace, &["GET"]).await?;
+    ensure!(
+        found.iter().all(|span| span.service == "balancer"),
+        "{found:#?}"
+    );
+    Ok(())
+}
+
+/// One question to Prometheus.
+async fn asked(stack: &Stack, query: &str) -> Result<Vec<Value>> {
+    let asked: String = form_urlencoded::byte_serialize(query.as_bytes()).collect();
+    let url = stack.prometheus_url(&format!("/api/v1/query?query={asked}"));
+    let answer: Value = reqwest::get(url).await?.error_for_status()?.json().await?;
+    let result = answer["data"]["result"].as_array().cloned();
+    result.with_context(|| format!("{query}: {answer}"))
+}
+
+/// The targets that Prometheus asks, as `job/instance`, and those of them that answer.
+async fn targets(stack: &Stack) -> Result<(BTreeSet<String>, BTreeSet<String>)> {
+    let (mut all, mut up) = (BTreeSet::new(), BTreeSet::new());
+    for sample in asked(stack, "up").await? {
+        let label = |name: &str| {
+            sample["metric"][name]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned()
+        };
+        let target = format!("{}/{}", label("job"), label("instance"));
+        if sample["value"][1] == "1" {
+            up.insert(target.clone());
+        }
+        all.insert(target);
+    }
+    Ok((all, up))
+}
+
+async fn every_target_is_up(stack: &Stack) -> Result<BTreeSet<String>> {
+    let mut last = None;
+    let found = wait_for("every target answers", SOON, async || {
+        let now = targets(stack).await;
+        let good = matches!(&now, Ok((all, up)) if all == up && !all.is_empty());
+        let all = now.as_ref().ok().map(|(all, _)| all.clone());
+        last = Some(now);
+        all.filter(|_| good)
+    });
+    found.await.with_context(|| format!("{last:?}"))
+}
+
+pub(crate) async fn prometheus_is_answered_by_every_service_and_every_firewall(
+    stack: &Stack,
+) -> Result<()> {
+    let all = every_target_is_up(stack).await?;
+    let expected = [
+        "arbiter/arbiter",
+        "balancer/balancer-1",
+        "balancer/balancer-2",
+        "firewall/fw-arbiter",
+        "firewall/fw-edge",
+        "firewall/fw-mysql-1",
+        "firewall/fw-mysql-2",
+        "firewall/fw-telemetry",
+        "firewall/fw-web-1",
+        "firewall/fw-web-2",
+        "web/web-1",
+        "web/web-2",
+    ];
+    ensure!(all == expected.map(str::to_owned).into(), "{all:?}");
+    Ok(())
+}
+
+/// The names in the tables of docs/metrics.md.
+fn documented() -> Result<BTreeSet<String>> {
+    let text = std::fs::read_to_string(harness::compose::root().join("docs/metrics.md"))?;
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| `"));
+    let cells = rows.filter_map(|row| row.split(" | ").next());
+    let mut names = BTreeSet::new();
+    for name in cells.flat_map(|cell| cell.split('`').step_by(2)) {
+        let name = name.trim();
+        if let Some(rest) = name.strip_prefix("PREFIX_") {
+            let services = ["arbiter", "balancer", "firewall", "web"];
+            names.extend(services.map(|service| format!("{service}_{rest}")));
+        } else if !name.is_empty() && name != "," {
+            names.insert(name.to_owned());
+        }
+    }
+    Ok(names)
+}
+
+pub(crate) async fn every_metric_is_documented_and_every_documented_one_is_there(
+    stack: &Stack,
+) -> Result<()> {
+    let documented = documented()?;
+    ensure!(documented.len() > 60, "only {documented:?}");
+    let mut last = BTreeSet::new();
+    let same = wait_until("the same names in both", SOON, async || {
+        last = of_prometheus(stack).await.unwrap_or_default();
+        last == documented
+    });
+    same.await.with_context(|| {
+        let missing: Vec<_> = documented.difference(&last).collect();
+        let unsaid: Vec<_> = last.difference(&documented).collect();
+        format!("documented and not there: {missing:?}; there and not documented: {unsaid:?}")
+    })
+}
+
+/// The names of our metrics that Prometheus has; a histogram is one.
+async fn of_prometheus(stack: &Stack) -> Result<BTreeSet<String>> {
+    let url = stack.prometheus_url("/api/v1/label/__name__/values");
+    let answer: Value = reqwest::get(url).await?.error_for_status()?.json().await?;
+    let names = answer["data"].as_array().context("no names")?;
+    let ours = names.iter().filter_map(Value::as_str).filter(|name| {
+        let prefixes = ["arbiter_", "balancer_", "firewall_", "router_", "web_"];
+        prefixes.iter().any(|prefix| name.starts_with(prefix))
+    });
+    let whole = |name: &str| {
+        let parts = ["_seconds_bucket", "_seconds_count", "_seconds_sum"];
+        let part = parts.iter().find_map(|part| name.strip_suffix(part));
+        part.map_or_else(|| name.to_owned(), |rest| format!("{rest}_seconds"))
+    };
+    Ok(ours.map(whole).collect())
+}
+
+pub(crate) async fn prometheus_took_its_rules_and_nothing_critical_fires(
+    stack: &Stack,
+) -> Result<()> {
+    let url = stack.prometheus_url("/api/v1/rules");
+    let answer: Value = reqwest::get(url).await?.error_for_status()?.json().await?;
+    let rules = answer["data"]["groups"][0]["rules"].as_array();
+    let rules = rules.context("no rules")?;
+    ensure!(rules.len() > 8, "{rules:?}");
+    for rule in rules {
+        ensure!(rule["health"] != "err", "{rule}");
+        let critical = rule["labels"]["severity"] == "critical";
+        ensure!(!(critical && rule["state"] == "firing"), "{rule}");
+    }
+    Ok(())
+}
+
+/// A write and a read of it, as a client makes them.
+async fn works(stack: &Stack, owner: &Owner) -> Result<()> {
+    let id = owner.open_account("While nobody listens", 10).await?;
+    let answer = owner.get(&format!("/api/accounts/{id}")).await?;
+    ensure!(answer.status() == StatusCode::OK, "{answer:?}");
+    for path in ["/", "/status", "/healthz", "/readyz"] {
+        let answer = stack.client()?.get(stack.url(path)).send().await?;
+        ensure!(answer.status() == StatusCode::OK, "{path}: {answer:?}");
+    }
+    Ok(())
+}
+
+pub(crate) async fn without_jaeger_and_prometheus_every_answer_is_the_same(
+    stack: &Stack,
+) -> Result<()> {
+    let owner = Owner::new(stack, "Unwatched").await?;
+    works(stack, &owner).await?;
+    let transfers_before = accounts(&owner).await?;
+    for service in ["jaeger", "prometheus"] {
+        stack.kill(service)?;
+    }
+    let trace = fresh_trace();
+    let asked = async {
+        let call = stack.client()?.get(stack.url("/api/accounts"));
+        let call = call.header("traceparent", format!("00-{trace}-{CALLER}-01"));
+        owner.send(call).await?.error_for_status()?;
+        let begun = tokio::time::Instant::now();
+        for _ in 0..10 {
+            works(stack, &owner).await?;
+        }
+        let took = begun.elapsed();
+        ensure!(took < Duration::from_secs(30), "ten rounds took {took:?}");
+        let now = accounts(&owner).await?;
+        ensure!(now == transfers_before + 10, "{now}");
+        Ok(())
+    };
+    let asked: Result<()> = asked.await;
+    for service in ["jaeger", "prometheus"] {
+        stack.start(service)?;
+    }
+    asked?;
+    // What waited meanwhile is sent, and both are there again.
+    spans(
+        stack,
+        &trace,
+        &["GET", "GET /api/accounts", "SELECT accounts"],
+    )
+    .await?;
+    every_target_is_up(stack).await?;
+    wait_until("the stack is whole", SOON, async || {
+        stack.health().is_ok_and(|health| {
+            health
+                .iter()
+                .all(|(_, health)| health.is_empty() || health == "healthy")
+        })
+    })
+    .await
+}
+
+async fn accounts(owner: &Owner) -> Result<usize> {
+    let list: Value = owner.get("/api/accounts?limit=100").await?.json().await?;
+    let items = list["items"].as_array().context("no items")?;
+    Ok(items.len())
+}
