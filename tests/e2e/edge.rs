@@ -32,7 +32,7 @@ pub(crate) async fn the_start_page_answers_over_https(stack: &Stack) -> Result<(
 
 pub(crate) async fn plain_http_is_sent_to_https_and_gets_nothing_else(stack: &Stack) -> Result<()> {
     let client = stack.client()?;
-    for path in ["/", "/api/accounts?limit=3", "/no/such/page"] {
+    for path in ["/", "/api/openapi.json?limit=3", "/no/such/page"] {
         for method in [reqwest::Method::GET, reqwest::Method::POST] {
             let response = client.request(method, stack.plain_url(path)).send().await?;
             ensure!(
@@ -64,7 +64,7 @@ pub(crate) async fn every_answer_carries_the_headers_of_the_edge(stack: &Stack) 
         "/",
         "/healthz",
         "/api/openapi.json",
-        "/api/accounts",
+        "/api/no/such/call",
         "/no/such/page",
         "/metrics",
     ] {

@@ -1,4 +1,4 @@
-//! What a statement does, in a few words that are the same for every call of it: its verb and its tables, `SELECT entries transfers`.
+//! What a statement does, in a few words that are the same for every call of it: its verb and its tables, `SELECT entries parts`.
 //!
 //! For people who look at steps and spans (OpenTelemetry calls it the query's summary). Nothing is decided by it.
 
@@ -59,12 +59,12 @@ mod tests {
         for (sql, said) in [
             ("SELECT name FROM owners WHERE id = ?", "SELECT owners"),
             (
-                "select 1 from ledger.`entries` e join transfers t on t.id = e.transfer_id join entries x",
-                "SELECT entries transfers",
+                "select 1 from ledger.`entries` e join parts t on t.id = e.part_id join entries x",
+                "SELECT entries parts",
             ),
             ("INSERT INTO accounts (id) VALUES (?)", "INSERT accounts"),
             (
-                "UPDATE accounts SET balance_cents = ? WHERE id = ?",
+                "UPDATE accounts SET size = ? WHERE id = ?",
                 "UPDATE accounts",
             ),
             (
