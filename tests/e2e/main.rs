@@ -4,11 +4,14 @@
 //! subnet of its own. Tests that only call run first and in parallel, each with owners of its own; tests that break things run after
 //! them, one at a time and in the order of the list, and each ends by proving the stack whole. Nothing is retried.
 
+mod documents;
 mod edge;
 mod firewall;
 mod ledger;
 mod lifecycle;
+mod load;
 mod telemetry;
+mod tour;
 mod trace;
 mod wire;
 
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         edge::metrics_are_not_to_be_had_at_the_edge,
         lifecycle::status_and_doctor_find_the_stack_whole,
         trace::a_trace_shows_the_log_lines_of_every_service_that_the_request_crossed,
+        documents::a_document_that_shows_something_else_is_found_out,
         trace::what_is_no_trace_is_refused_in_words,
         firewall::every_pod_reaches_what_the_matrix_says_and_nothing_else,
         firewall::this_machine_reaches_the_edge_and_the_pages_and_nothing_else,
@@ -75,6 +79,12 @@ fn main() -> ExitCode {
         ledger::faults::a_web_server_killed_under_load_fails_no_request,
         ledger::faults::a_pod_whose_owner_is_killed_under_load_fails_no_request,
         ledger::faults::containers_replaced_in_turn_under_load_fail_no_request,
+        tour::the_tour_shows_what_it_promises_and_leaves_the_stack_as_it_was,
+        tour::a_tour_that_is_ended_puts_back_what_it_broke,
+        documents::every_command_in_the_documents_prints_what_they_show,
+        load::the_smoke_test_holds_every_threshold_and_its_script_is_understood,
+        load::a_load_that_fails_says_so_and_why,
+        ledger::faults::a_build_is_rolled_out_under_load_and_one_that_fails_changes_nothing,
         ledger::faults::rolling_web_servers_or_balancers_under_load_fails_no_request,
         ledger::faults::without_the_replica_reads_go_on_and_writes_say_what_is_away,
         ledger::faults::without_the_primary_reads_go_on_and_no_acknowledged_write_is_lost,

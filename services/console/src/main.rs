@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use console::{roll::Kind, settings::Settings, trace::TraceId};
+use console::{load::Load, roll::Kind, settings::Settings, trace::TraceId};
 
 /// What ./stack asks when no single service can answer
 #[derive(Parser)]
@@ -27,6 +27,12 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Show the stack in five steps; two of them break something, and put it back
+    Tour {
+        /// Go through without waiting for Enter
+        #[arg(long)]
+        yes: bool,
+    },
     /// Draw what a request did: its spans, from Jaeger, and the log lines of all services that name it
     Trace {
         /// A trace's id, or the whole value of a traceresponse or traceparent header
@@ -37,6 +43,23 @@ enum Command {
     Roll {
         /// Which ones
         kind: Kind,
+    },
+    /// At every save build the program on this machine and roll it over both containers; a build that fails changes nothing
+    Dev {
+        /// Which one
+        kind: Kind,
+        /// Build and roll once, now, and end
+        #[arg(long)]
+        once: bool,
+    },
+    /// Put the stack under load with k6, which is fetched where there is none; exits 1 when a threshold is crossed
+    Load {
+        /// How much
+        #[arg(default_value = "smoke")]
+        load: Load,
+        /// Write a report in HTML as well, and print its path
+        #[arg(long)]
+        report: bool,
     },
 }
 
@@ -73,8 +96,20 @@ fn main() -> ExitCode {
                     );
                     report.is_well()
                 }
+                Command::Tour { yes } => {
+                    console::tour::tour(yes, &Settings::of_the_environment()).await?;
+                    true
+                }
                 Command::Trace { id } => {
                     console::trace::show(&id, &Settings::of_the_environment()).await?
+                }
+                Command::Dev { kind, once } => {
+                    console::dev::dev(kind, once).await?;
+                    true
+                }
+                Command::Load { load, report } => {
+                    console::load::run(load, report, &Settings::of_the_environment()).await?;
+                    true
                 }
                 Command::Roll { kind } => {
                     console::roll::roll(kind).await?;

@@ -83,6 +83,36 @@ pub(crate) async fn a_pod_whose_owner_is_killed_under_load_fails_no_request(
     .await
 }
 
+/// `./stack dev`: what was built is rolled over both, and a build that fails changes nothing.
+pub(crate) async fn a_build_is_rolled_out_under_load_and_one_that_fails_changes_nothing(
+    stack: &Stack,
+) -> Result<()> {
+    let before = stack.container_ids()?;
+    let broken = [("RUSTC_WRAPPER", "/bin/false")];
+    let failed = stack.stack_output_with(&["dev", "web", "--once"], &broken)?;
+    let words = String::from_utf8_lossy(&failed.stderr).into_owned();
+    ensure!(
+        !failed.status.success() && words.contains("the stack runs what it ran"),
+        "{words}"
+    );
+    ensure!(
+        words.contains("/bin/false"),
+        "cargo's own words are not shown:\n{words}"
+    );
+    ensure!(stack.container_ids()? == before, "something was replaced");
+    under_load(stack, async |load| {
+        let said = stack.stack_aside(&["dev", "web", "--once"]).await?;
+        let after = stack.container_ids()?;
+        let replaced: Vec<_> = after.difference(&before).collect();
+        ensure!(
+            replaced.len() == 2 && replaced.iter().all(|id| id.starts_with("web")),
+            "./stack dev web --once replaced {replaced:?}:\n{said}"
+        );
+        load.goes_on(200).await
+    })
+    .await
+}
+
 /// Invariant 3, for all but the owner of the edge's namespace, whose loss is an outage, and the databases, for which writes wait.
 pub(crate) async fn containers_replaced_in_turn_under_load_fail_no_request(
     stack: &Stack,

@@ -136,7 +136,16 @@ impl Stack {
     /// # Errors
     /// When it cannot be started.
     pub fn stack_output(&self, args: &[&str]) -> Result<Output> {
+        self.stack_output_with(args, &[])
+    }
+
+    /// The same, with more variables, which win.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn stack_output_with(&self, args: &[&str], more: &[(&str, &str)]) -> Result<Output> {
         let mut command = self.command("./stack");
+        command.envs(more.iter().copied());
         Ok(command.args(args).stdin(Stdio::null()).output()?)
     }
 
@@ -148,6 +157,49 @@ impl Stack {
         let mut command = tokio::process::Command::from(self.command("./stack"));
         let output = command.args(args).stdin(Stdio::null()).output().await?;
         succeeded(output, &format!("./stack {}", args.join(" ")))
+    }
+
+    /// Runs any program with this stack's variables, in the repository's root, and returns its standard output.
+    ///
+    /// # Errors
+    /// When it exits non-zero: with all that it said.
+    pub async fn run_aside(&self, program: &str, args: &[&str]) -> Result<String> {
+        let mut command = tokio::process::Command::from(self.command(program));
+        let output = command
+            .args(args)
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output()
+            .await?;
+        succeeded(output, program)
+    }
+
+    /// Runs `./stack ARGS`, interrupts it (as Ctrl-C does) when it has printed a line with these words, and waits for its end.
+    ///
+    /// # Errors
+    /// When it ends before.
+    pub async fn interrupted(&self, args: &[&str], at: &str) -> Result<()> {
+        use tokio::io::{AsyncBufReadExt, BufReader};
+        let mut command = tokio::process::Command::from(self.command("./stack"));
+        let mut child = command
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let output = child.stdout.take().context("it is piped")?;
+        let mut lines = BufReader::new(output).lines();
+        while let Some(line) = lines.next_line().await? {
+            if line.contains(at) {
+                let id = child.id().context("it runs")?;
+                let id = nix::unistd::Pid::from_raw(i32::try_from(id)?);
+                nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGINT)?;
+                while lines.next_line().await?.is_some() {}
+                child.wait().await?;
+                return Ok(());
+            }
+        }
+        bail!("./stack {} never said {at:?}", args.join(" "))
     }
 
     /// Runs `./stack ARGS` with its progress on this process's standard error.
