@@ -9,14 +9,14 @@ export const options = {
       rate: 5,
       timeUnit: '1s',
       duration: '10s',
-      preAllocatedVUs: 20,
+      preAllocatedVUs: 50,
     },
   },
   thresholds: {
     checks: ['rate==1'],
     dropped_iterations: ['count==0'],
     http_req_failed: ['rate==0'],
-    http_req_duration: ['p(95)<2000'],
+    http_req_duration: ['p(95)<5000'],
   },
 };
 

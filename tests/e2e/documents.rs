@@ -57,6 +57,14 @@ fn ports(stack: &Stack) -> Vec<(&'static str, String)> {
             "localhost:8080",
             format!("localhost:{}", port(stack.plain_url(""))),
         ),
+        (
+            "localhost:16686",
+            format!("localhost:{}", port(stack.jaeger_url(""))),
+        ),
+        (
+            "localhost:9090",
+            format!("localhost:{}", port(stack.prometheus_url(""))),
+        ),
     ]
 }
 

@@ -83,6 +83,8 @@ pub async fn run(load: Load, report: bool, settings: &Settings) -> Result<(), Lo
         variables.extend([
             ("K6_WEB_DASHBOARD", "true".to_owned()),
             ("K6_WEB_DASHBOARD_PORT", "-1".to_owned()),
+            // A point each second: with fewer than a few of them k6 writes no report at all.
+            ("K6_WEB_DASHBOARD_PERIOD", "1s".to_owned()),
             ("K6_WEB_DASHBOARD_EXPORT", k6.path_of(&written)),
         ]);
     }
