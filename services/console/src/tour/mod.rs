@@ -141,7 +141,7 @@ impl Tour<'_> {
             .unwrap_or_default()
             .to_owned();
         explain(
-            "Balancer, web server and database wrote down what they did for it, under the id in `traceresponse`:",
+            "Balancer, web server and router wrote down what they did for it, under the id in `traceresponse`:",
         );
         let said = self.shell.run(&format!("./stack trace {trace}")).await?;
         expect(said.well, "./stack trace knows nothing of the request")?;
