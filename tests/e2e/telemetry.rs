@@ -1,12 +1,13 @@
 //! What the stack tells about itself: one trace from the edge to the statement, every metric that the documentation names, and that nothing
 //! is lost while nobody listens (invariant 11). Where Jaeger's image cannot be had, its stand-in answers the same questions.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
-use harness::{compose::Stack, wait_for, wait_until};
+use harness::compose::Stack;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use tokio::time::{Duration, Instant};
 
 use crate::{
     edge::header,
@@ -15,6 +16,9 @@ use crate::{
 
 /// Spans are sent twice a second, and Prometheus asks every five.
 const SOON: Duration = Duration::from_secs(60);
+
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(200);
 
 const CALLER: &str = "b7ad6b7169203331";
 
@@ -59,17 +63,22 @@ fn attribute(of: &Value, key: &str) -> String {
 
 /// The spans of a trace, once there are those of these names.
 async fn spans(stack: &Stack, trace: &str, names: &[&str]) -> Result<Vec<Span>> {
-    let mut last = Vec::new();
-    let found = wait_for("the spans of a trace", SOON, async || {
-        last = look(stack, trace).await.ok()?;
-        let all = names
-            .iter()
-            .all(|name| last.iter().any(|span| span.text("name") == *name));
-        all.then(|| last.clone())
-    });
-    found
-        .await
-        .with_context(|| format!("looking for {names:?} in {last:#?}"))
+    let end = Instant::now() + SOON;
+    loop {
+        let found = look(stack, trace).await.unwrap_or_default();
+        let is_there = |name: &&str| found.iter().any(|span| span.text("name") == *name);
+        if names.iter().all(is_there) {
+            return Ok(found);
+        }
+        again(end, &format!("looking for {names:?} in {found:#?}")).await?;
+    }
+}
+
+/// Before the next look: fails with `what` when it is too late for one.
+async fn again(end: Instant, what: &str) -> Result<()> {
+    ensure!(Instant::now() < end, "not within {SOON:?}: {what}");
+    tokio::time::sleep(PAUSE).await;
+    Ok(())
 }
 
 async fn look(stack: &Stack, trace: &str) -> Result<Vec<Span>> {
@@ -263,15 +272,14 @@ async fn targets(stack: &Stack) -> Result<(BTreeSet<String>, BTreeSet<String>)> 
 }
 
 async fn every_target_is_up(stack: &Stack) -> Result<BTreeSet<String>> {
-    let mut last = None;
-    let found = wait_for("every target answers", SOON, async || {
+    let end = Instant::now() + SOON;
+    loop {
         let now = targets(stack).await;
-        let good = matches!(&now, Ok((all, up)) if all == up && !all.is_empty());
-        let all = now.as_ref().ok().map(|(all, _)| all.clone());
-        last = Some(now);
-        all.filter(|_| good)
-    });
-    found.await.with_context(|| format!("{last:?}"))
+        match now {
+            Ok((all, up)) if all == up && !all.is_empty() => return Ok(all),
+            now => again(end, &format!("{now:?}")).await?,
+        }
+    }
 }
 
 pub(crate) async fn prometheus_is_answered_by_every_service_and_every_firewall(
@@ -319,16 +327,18 @@ pub(crate) async fn every_metric_is_documented_and_every_documented_one_is_there
 ) -> Result<()> {
     let documented = documented()?;
     ensure!(documented.len() > 60, "only {documented:?}");
-    let mut last = BTreeSet::new();
-    let same = wait_until("the same names in both", SOON, async || {
-        last = of_prometheus(stack).await.unwrap_or_default();
-        last == documented
-    });
-    same.await.with_context(|| {
-        let missing: Vec<_> = documented.difference(&last).collect();
-        let unsaid: Vec<_> = last.difference(&documented).collect();
-        format!("documented and not there: {missing:?}; there and not documented: {unsaid:?}")
-    })
+    let end = Instant::now() + SOON;
+    loop {
+        let there = of_prometheus(stack).await.unwrap_or_default();
+        if there == documented {
+            return Ok(());
+        }
+        let missing: Vec<_> = documented.difference(&there).collect();
+        let unsaid: Vec<_> = there.difference(&documented).collect();
+        let what =
+            format!("documented and not there: {missing:?}; there and not documented: {unsaid:?}");
+        again(end, &what).await?;
+    }
 }
 
 /// The names of our metrics that Prometheus has; a histogram is one.
@@ -381,30 +391,18 @@ pub(crate) async fn without_jaeger_and_prometheus_every_answer_is_the_same(
 ) -> Result<()> {
     let owner = Owner::new(stack, "Unwatched").await?;
     works(stack, &owner).await?;
-    let transfers_before = accounts(&owner).await?;
+    let accounts_before = accounts(&owner).await?;
     for service in ["jaeger", "prometheus"] {
         stack.kill(service)?;
     }
     let trace = fresh_trace();
-    let asked = async {
-        let call = stack.client()?.get(stack.url("/api/accounts"));
-        let call = call.header("traceparent", format!("00-{trace}-{CALLER}-01"));
-        owner.send(call).await?.error_for_status()?;
-        let begun = tokio::time::Instant::now();
-        for _ in 0..10 {
-            works(stack, &owner).await?;
-        }
-        let took = begun.elapsed();
-        ensure!(took < Duration::from_secs(30), "ten rounds took {took:?}");
-        let now = accounts(&owner).await?;
-        ensure!(now == transfers_before + 10, "{now}");
-        Ok(())
-    };
-    let asked: Result<()> = asked.await;
+    let asked = ten_rounds(stack, &owner, &trace).await;
     for service in ["jaeger", "prometheus"] {
         stack.start(service)?;
     }
     asked?;
+    let now = accounts(&owner).await?;
+    ensure!(now == accounts_before + 10, "{now} accounts");
     // What waited meanwhile is sent, and both are there again.
     spans(
         stack,
@@ -413,14 +411,28 @@ pub(crate) async fn without_jaeger_and_prometheus_every_answer_is_the_same(
     )
     .await?;
     every_target_is_up(stack).await?;
-    wait_until("the stack is whole", SOON, async || {
-        stack.health().is_ok_and(|health| {
-            health
-                .iter()
-                .all(|(_, health)| health.is_empty() || health == "healthy")
-        })
-    })
-    .await
+    let end = Instant::now() + SOON;
+    loop {
+        let health = stack.health()?;
+        let good = |(_, health): &(String, String)| health.is_empty() || health == "healthy";
+        if health.iter().all(good) {
+            return Ok(());
+        }
+        again(end, &format!("{health:?}")).await?;
+    }
+}
+
+async fn ten_rounds(stack: &Stack, owner: &Owner, trace: &str) -> Result<()> {
+    let call = stack.client()?.get(stack.url("/api/accounts"));
+    let call = call.header("traceparent", format!("00-{trace}-{CALLER}-01"));
+    owner.send(call).await?.error_for_status()?;
+    let begun = Instant::now();
+    for _ in 0..10 {
+        works(stack, owner).await?;
+    }
+    let took = begun.elapsed();
+    ensure!(took < Duration::from_secs(30), "ten rounds took {took:?}");
+    Ok(())
 }
 
 async fn accounts(owner: &Owner) -> Result<usize> {
