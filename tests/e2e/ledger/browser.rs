@@ -67,6 +67,23 @@ async fn send(
     browser.click("form[action='/transfers'] button").await
 }
 
+/// Sends money, which is done: the sender's page is shown.
+async fn sent(
+    browser: &Browser,
+    stack: &Stack,
+    from: &str,
+    to: &str,
+    amount: &str,
+    memo: &str,
+) -> Result<()> {
+    send(browser, stack, from, to, amount, memo).await?;
+    let url = browser.url().await?;
+    if !url.ends_with(&format!("/accounts/{from}")) {
+        anyhow::bail!("{amount} was not sent:\n{}", browser.text("body").await?);
+    }
+    Ok(())
+}
+
 /// Nothing was complained of: no script failed, nothing was missing, no policy was broken.
 async fn is_content(browser: &Browser) -> Result<()> {
     let complaints = browser.complaints().await?;
@@ -83,8 +100,8 @@ pub(crate) async fn a_person_opens_accounts_and_sends_money_with_scripts_off(
     ensure!(text.contains("There are none yet"), "{text}");
     let current = open_account(&browser, stack, "Current", "1234.50").await?;
     let savings = open_account(&browser, stack, "Savings", "").await?;
-    send(&browser, stack, &current, &savings, "34.5", "rent & more").await?;
-    send(&browser, stack, &current, &savings, "200", "").await?;
+    sent(&browser, stack, &current, &savings, "34.5", "rent & more").await?;
+    sent(&browser, stack, &current, &savings, "200", "").await?;
 
     // The statement: newest first, each line with what was left after it, down to the opening.
     let url = browser.url().await?;
@@ -308,9 +325,9 @@ pub(crate) async fn every_page_fits_a_phone_and_a_desktop_in_the_light_and_in_th
     let savings = open_account(&browser, stack, "Savings for a rainy day", "10000000000").await?;
     let unused = open_account(&browser, stack, "A name without a place to break: ", "0").await?;
     for (amount, memo) in [("34.5", "rent & more"), ("12", "books"), ("100", "")] {
-        send(&browser, stack, &current, &savings, amount, memo).await?;
+        sent(&browser, stack, &current, &savings, amount, memo).await?;
     }
-    send(
+    sent(
         &browser,
         stack,
         &savings,
