@@ -4,6 +4,7 @@
 //! subnet of its own. Tests that only call run first and in parallel, each with owners of its own; tests that break things run after
 //! them, one at a time and in the order of the list, and each ends by proving the stack whole. Nothing is retried.
 
+mod browser;
 mod documents;
 mod edge;
 mod firewall;
@@ -69,6 +70,8 @@ fn main() -> ExitCode {
         telemetry::prometheus_is_answered_by_every_service_and_every_firewall,
         telemetry::every_metric_is_documented_and_every_documented_one_is_there,
         telemetry::prometheus_took_its_rules_and_nothing_critical_fires,
+        browser::the_status_page_shows_the_whole_stack_as_prometheus_sees_it,
+        browser::the_panel_of_a_page_leads_to_its_trace,
     ]
     .into();
     let breaking: Vec<Test> = tests![
@@ -76,6 +79,7 @@ fn main() -> ExitCode {
         wire::nothing_on_any_interface_is_in_plain_text,
         firewall::a_pod_whose_own_rules_let_everything_out_reaches_no_more,
         firewall::a_rule_that_is_taken_away_is_seen_by_this_test_and_by_the_owner,
+        browser::without_prometheus_the_status_page_says_so_and_shows_what_it_knows,
         ledger::faults::a_web_server_killed_under_load_fails_no_request,
         ledger::faults::a_pod_whose_owner_is_killed_under_load_fails_no_request,
         ledger::faults::containers_replaced_in_turn_under_load_fail_no_request,

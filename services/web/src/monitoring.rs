@@ -37,7 +37,7 @@ const ANSWER_MAX: usize = 1 << 20;
 const QUESTION: &str = concat!(
     r#"{__name__=~"up|balancer_(in_flight|backend_state|connections|certificate_days_left)"#,
     r#"|web_(requests_in_flight|certificate_days_left)"#,
-    r#"|arbiter_(epoch|primary_open|acknowledging|refusals|replica_lag_seconds|server_reachable|role|in_sync)"#,
+    r#"|arbiter_(epoch|primary_open|acknowledging|refusals|replica_lag_seconds|server_reachable|role|in_sync|certificate_days_left)"#,
     r#"|firewall_(dropped_packets_total|certificate_days_left|rules_good)"} or ALERTS{alertstate="firing"} or "#,
     r#"label_replace(sum by (instance, backend) (rate(balancer_requests_total[30s])), "figure", "rate", "", "")"#,
 );
