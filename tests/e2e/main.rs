@@ -22,7 +22,8 @@ use anyhow::Result;
 use harness::compose::Stack;
 use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
 
-type Outcome<'a> = Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
+/// Each test has a run-time of its own, which drives it on its own thread: it need not be `Send`.
+type Outcome<'a> = Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
 type Test = (&'static str, fn(&Stack) -> Outcome<'_>);
 
 /// Lists test functions under their own names.

@@ -26,8 +26,7 @@ pub fn probe(url: &str) -> Result<()> {
         .with_context(|| format!("{authority} does not answer"))?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
-    let request =
-        format!("GET {path} HTTP/1.1\r\nhost: {authority}\r\nconnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {authority}\r\nconnection: close\r\n\r\n");
     // In one piece: whoever answers what it has read of it, and closes, is no fault.
     stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();

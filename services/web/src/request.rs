@@ -269,7 +269,7 @@ mod tests {
         let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         let mut headers = HeaderMap::new();
         headers.insert("traceparent", HeaderValue::from_static(parent));
-        let join = |headers| traces::join(&Span::none(), caller(headers));
+        let join = |headers: &HeaderMap| traces::join(&Span::none(), caller(headers));
         let joined = join(&headers);
         assert_eq!(
             joined.trace_id.to_string(),
