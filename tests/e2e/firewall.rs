@@ -337,7 +337,7 @@ async fn reload(stack: &Stack, owner: &str) -> Result<()> {
     ];
     until(
         "the rules are in force again",
-        Duration::from_secs(10),
+        BACK_WITHIN,
         || stack.compose(&health).is_ok(),
     )
     .await
