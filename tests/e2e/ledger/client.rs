@@ -163,7 +163,7 @@ pub(crate) async fn whole(stack: &Stack) -> Result<()> {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(90);
     loop {
         let health = stack.health()?;
-        let well = health.len() >= 14 && health.iter().all(|(_, state)| state == "healthy");
+        let well = health.len() >= 16 && health.iter().all(|(_, state)| state == "healthy");
         let written = match well {
             true => match Owner::new(stack, "Probe").await {
                 Ok(owner) => owner.open_account("Probe", 1).await.map(drop),
