@@ -267,10 +267,16 @@ impl Traces {
             .with_tracked_inactivity(false)
             .with_target(false)
             .with_level(false);
-        Some(layer.with_filter(filter_fn(move |metadata| {
+        let wanted = filter_fn(move |metadata| {
             let wanted = metadata.is_span() || *metadata.level() <= tracing::Level::WARN;
             wanted && *metadata.level() <= tracing::Level::INFO && ours(metadata.target())
-        })))
+        });
+        // Without the hint a crate that asks whether a finer level is wanted, and then says nothing, as sqlx does after every statement,
+        // leaves this layer's "no" behind for the next span on its thread.
+        Some(
+            layer
+                .with_filter(wanted.with_max_level_hint(tracing::level_filters::LevelFilter::INFO)),
+        )
     }
 
     /// Sends what there is, for as long as the configuration allows; what is left is counted as dropped. Blocks.

@@ -208,10 +208,7 @@ mod tests {
         assert!(lines[3].starts_with("      router GET "), "{text}");
         let count = |line: &str| line.matches('━').count();
         // Half of it, rounded.
-        assert!(
-            count(lines[0]).abs_diff(2 * count(lines[3])) <= 1,
-            "{text}"
-        );
+        assert!(count(lines[0]).abs_diff(2 * count(lines[3])) <= 1, "{text}");
         assert!(lines[3].ends_with("5.00 ms"), "{text}");
         let column = |line: &str| line.chars().position(|c| c == '━').unwrap();
         assert_eq!(
