@@ -323,6 +323,19 @@ impl Stack {
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         command.current_dir(root());
+        // What cargo tells a test of its package: a cargo below us would take it for its own, and compile everything anew.
+        for (key, _) in std::env::vars_os() {
+            let name = key.to_string_lossy();
+            let of_a_package = [
+                "CARGO_MANIFEST_",
+                "CARGO_PKG_",
+                "CARGO_CRATE_",
+                "CARGO_BIN_",
+            ];
+            if of_a_package.iter().any(|prefix| name.starts_with(prefix)) {
+                command.env_remove(&key);
+            }
+        }
         for (key, value) in self.environment() {
             command.env(key, value);
         }
