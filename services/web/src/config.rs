@@ -90,8 +90,9 @@ impl Links {
         let web = |url: &str| url.starts_with("http://") || url.starts_with("https://");
         let traces = &self.traces;
         let expected = "nothing, or a URL with {trace_id} in it";
-        let traces = (!traces.is_empty() && !(web(traces) && traces.contains("{trace_id}")))
-            .then(|| Problem::new("links.traces", expected, format!("`{traces}`")));
+        let is_good = traces.is_empty() || web(traces) && traces.contains("{trace_id}");
+        let traces =
+            (!is_good).then(|| Problem::new("links.traces", expected, format!("`{traces}`")));
         let metrics = &self.metrics;
         let metrics = (!metrics.is_empty() && !web(metrics))
             .then(|| Problem::new("links.metrics", "nothing, or a URL", format!("`{metrics}`")));

@@ -302,11 +302,8 @@ async fn is_well_made(browser: &Browser, page: &str, look: Look) -> Result<()> {
             "0",
         ),
     ] {
-        let found = browser.evaluate(what).await?;
-        ensure!(
-            found.to_string() == expected,
-            said(&format!("{what} is {found}"))
-        );
+        let found = browser.evaluate(what).await?.to_string();
+        ensure!(found == expected, said(&format!("{what} is {found}")));
     }
     let panel = browser.text(".made").await?;
     ensure!(panel.contains("How this page was made"), said("no panel"));
