@@ -11,7 +11,6 @@ mod firewall;
 mod ledger;
 mod lifecycle;
 mod load;
-mod telemetry;
 mod tour;
 mod trace;
 mod wire;
@@ -66,11 +65,11 @@ fn main() -> ExitCode {
         ledger::browser::a_form_that_failed_keeps_its_values_and_says_what_is_wrong_beside_the_field,
         ledger::browser::the_keyboard_goes_through_a_page_in_the_order_in_which_it_is_read,
         ledger::browser::every_page_fits_a_phone_and_a_desktop_in_the_light_and_in_the_dark,
-        telemetry::one_request_is_one_trace_from_the_edge_to_the_statements,
-        telemetry::checks_of_health_make_no_spans,
-        telemetry::prometheus_is_answered_by_every_service_and_every_firewall,
-        telemetry::every_metric_is_documented_and_every_documented_one_is_there,
-        telemetry::prometheus_took_its_rules_and_nothing_critical_fires,
+        ledger::telemetry::one_request_is_one_trace_from_the_edge_to_the_statements,
+        ledger::telemetry::checks_of_health_make_no_spans,
+        ledger::telemetry::prometheus_is_answered_by_every_service_and_every_firewall,
+        ledger::telemetry::every_metric_is_documented_and_every_documented_one_is_there,
+        ledger::telemetry::prometheus_took_its_rules_and_nothing_critical_fires,
         browser::the_status_page_shows_the_whole_stack_as_prometheus_sees_it,
         browser::the_panel_of_a_page_leads_to_its_trace,
     ]
@@ -95,7 +94,7 @@ fn main() -> ExitCode {
         ledger::faults::without_the_primary_reads_go_on_and_no_acknowledged_write_is_lost,
         ledger::faults::without_the_arbiter_everything_goes_on,
         firewall::services_come_back_by_themselves_when_their_owner_is_started_anew,
-        telemetry::without_jaeger_and_prometheus_every_answer_is_the_same,
+        ledger::telemetry::without_jaeger_and_prometheus_every_answer_is_the_same,
         ledger::faults::after_everything_was_stopped_one_up_brings_it_back_with_its_data,
         ledger::faults::down_and_up_keeps_the_data_and_down_with_volumes_forgets,
     ]

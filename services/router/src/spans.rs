@@ -51,7 +51,7 @@ pub(crate) fn failed(span: &Span, error: Option<&sqlx::Error>) {
     }
 }
 
-/// For a statement of a transaction, which the router does not see: `query.execute(&mut *transaction).traced("INSERT transfers")`.
+/// For a statement of a transaction, which the router does not see: `query.execute(&mut *transaction).traced("INSERT orders")`.
 pub trait Traced<T>: Future<Output = Result<T, sqlx::Error>> + Sized {
     /// The same, with a span of this name: the statement's verb and its tables.
     fn traced(self, summary: &'static str) -> impl Future<Output = Result<T, sqlx::Error>> + Send;

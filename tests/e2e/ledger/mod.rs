@@ -5,3 +5,4 @@ pub(crate) mod calls;
 pub(crate) mod client;
 pub(crate) mod faults;
 pub(crate) mod pages;
+pub(crate) mod telemetry;

@@ -13,6 +13,7 @@ const PLACES: &[&str] = &[
     "services/web",
     "migrations",
     "loadtest",
+    "docker/prometheus/ledger.yml",
     "tests/e2e/ledger",
     "tests/integration/tests/ledger_api.rs",
     "tests/integration/tests/money.rs",
