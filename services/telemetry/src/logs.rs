@@ -10,6 +10,7 @@ use time::{OffsetDateTime, format_description::BorrowedFormatItem, macros::forma
 use tracing::{
     Event, Level, Metadata, Subscriber,
     field::{Field, Visit},
+    level_filters::LevelFilter,
     span,
 };
 use tracing_subscriber::{
@@ -58,7 +59,9 @@ where
         filter: filter.to_owned(),
         reason: error.to_string(),
     })?;
-    let spans = filter_fn(|metadata| metadata.is_span() && *metadata.level() <= Level::INFO);
+    // With the hint nobody asks for a finer level in vain: see `Traces::layer`.
+    let spans = filter_fn(|metadata| metadata.is_span() && *metadata.level() <= Level::INFO)
+        .with_max_level_hint(LevelFilter::INFO);
     Ok(spans.or(events))
 }
 
