@@ -67,11 +67,17 @@ impl K6 {
         if let From::Image(_) = &self.from {
             let here = std::env::current_dir().unwrap_or_default();
             let state = self.ca.parent().unwrap_or(Path::new("."));
-            let scripts = format!("{}/loadtest:/work/loadtest:ro", here.display());
+            let scripts = format!("{}/loadtest:/holdfast/loadtest:ro", here.display());
             let state = format!("{}:/state", state.display());
             // On the host's network, for the edge is published on its loopback.
             command.args(["run", "--rm", "--network=host", "--user=0:0"]);
-            command.args(["--volume", &scripts, "--volume", &state, "--workdir=/work"]);
+            command.args([
+                "--volume",
+                &scripts,
+                "--volume",
+                &state,
+                "--workdir=/holdfast",
+            ]);
         }
         variables.push(("SSL_CERT_FILE", self.path_of(&self.ca)));
         for (name, value) in variables {
