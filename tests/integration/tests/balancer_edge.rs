@@ -155,7 +155,6 @@ async fn the_backend_learns_from_the_edge_alone_where_a_request_comes_from() -> 
                 format!("for=127.0.0.1;host=\"{host}\";proto=https"),
             ),
             ("x-request-id", header(&response, "x-request-id").to_owned()),
-            ("traceparent", header(&response, "traceresponse").to_owned()),
             ("cookie", "a=1; b=2".to_owned()),
             ("x-own", "kept".to_owned()),
             ("x-real-ip", String::new()),
@@ -170,6 +169,16 @@ async fn the_backend_learns_from_the_edge_alone_where_a_request_comes_from() -> 
                 received.header(name)
             );
         }
+        // The caller's trace; the parent is the attempt's span, which the request's own span, told to the client, is the parent of.
+        let (parent, told) = (
+            received.header("traceparent"),
+            header(&response, "traceresponse"),
+        );
+        ensure!(
+            parent.len() == 55 && parent[..36] == told[..36] && parent[52..] == told[52..],
+            "{parent} is not of the trace of {told}"
+        );
+        ensure!(parent != told && parent != TRACEPARENT, "{parent}");
         ensure!(received.path == "/a?b=c", "{received:?}");
     }
     Ok(())
