@@ -5,7 +5,8 @@
 //! another balancer would need, so two of them share a port and either can go at any time.
 //!
 //! Where to read on: [`least_connections`] and [`lease`] choose and count, [`health`] and [`retry`] judge, [`headers`] and [`redirect`]
-//! rewrite; none of them knows pingora. [`exchange`] ties them to pingora's hooks, [`accept`] and [`client_stream`] to its connections.
+//! rewrite, [`http1`] reads and writes messages; none of them knows pingora. [`exchange`] ties them to pingora's hooks, [`accept`] and
+//! [`client_stream`] to its connections.
 
 pub mod accept;
 pub mod access_log;
@@ -19,6 +20,7 @@ pub mod fault;
 pub mod headers;
 pub mod health;
 pub mod health_check;
+pub mod http1;
 pub mod lease;
 pub mod least_connections;
 pub mod metrics;
