@@ -39,6 +39,15 @@ mod target;
 mod trailers;
 mod write;
 
+#[cfg(test)]
+mod agreement;
+#[cfg(test)]
+mod cases;
+#[cfg(test)]
+mod mutations;
+#[cfg(test)]
+mod reference;
+
 pub use chunked::{Chunked, Piece};
 pub use framing::Framing;
 pub use from_parts::Parts;

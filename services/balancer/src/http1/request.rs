@@ -47,6 +47,8 @@ impl RequestHead {
         let blank = match &buffer[..] {
             [b'\r', b'\n', b'\r' | b'\n', ..] => return Err(Refusal::LeadingBlankLines),
             [b'\r', b'\n', ..] => 2,
+            // httparse would pass over it.
+            [b'\n', ..] => return Err(Refusal::BareLf),
             _ => 0,
         };
         let bytes = &buffer[blank..];
