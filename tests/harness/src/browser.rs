@@ -17,7 +17,7 @@ use tokio::process::Child;
 use tokio::time::timeout;
 
 use crate::compose::root;
-use crate::run;
+use crate::{run, wait_for};
 
 /// The programs that are needed, and the package of Debian that has each.
 const NEEDED: [(&str, &str); 3] = [
@@ -200,7 +200,7 @@ impl Browser {
         self.read(&format!("/element/{id}/attribute/{name}")).await
     }
 
-    /// Clicks it, as a person would: what is covered or out of sight cannot be clicked. Waits for a page that this leads to.
+    /// Clicks it, as a person would: what is covered or out of sight cannot be clicked. Waits for nothing: see [`Browser::follow`].
     ///
     /// # Errors
     /// As above.
@@ -210,6 +210,27 @@ impl Browser {
             .await
             .with_context(|| format!("click {selector}"))
             .map(drop)
+    }
+
+    /// Clicks what leads to another page, and waits until that one is there in place of this one. WebDriver's own click waits too, but
+    /// only for what has begun when it looks: on a busy machine that can be nothing yet.
+    ///
+    /// # Errors
+    /// As above; and when this page stays.
+    pub async fn follow(&self, selector: &str) -> Result<()> {
+        let this = self.find("html").await?;
+        self.click(selector).await?;
+        wait_for(
+            &format!("{selector} leads to another page"),
+            COMMAND_MAX,
+            async || {
+                // An element of a page that has gone is stale.
+                let gone = self.property(&this, "tagName").await.is_err();
+                let state = self.evaluate("document.readyState").await.ok()?;
+                (gone && state == "complete").then_some(())
+            },
+        )
+        .await
     }
 
     /// Types into a field that a selector finds, in place of what is there.
