@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use nix::unistd::geteuid;
 use pki::{Authority, LEAF_DAYS, Request, Secrets, consumers, write_consumer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
 use tempfile::TempDir;
 
 use crate::mysql_image::user;
@@ -60,4 +63,23 @@ impl Identities {
             .join(format!("mysql_{user}_password"));
         fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))
     }
+}
+
+/// TLS for a test's server that shows the identity in this directory (`current`), asks for a certificate of the same authority, whatever
+/// its role, and offers these protocols.
+pub fn server_config(identity: &Path, alpn: &[&[u8]]) -> Result<ServerConfig> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(identity.join("ca.crt"))? {
+        roots.add(certificate?)?;
+    }
+    let chain =
+        CertificateDer::pem_file_iter(identity.join("tls.crt"))?.collect::<Result<_, _>>()?;
+    let key = PrivateKeyDer::from_pem_file(identity.join("tls.key"))?;
+    let clients = WebPkiClientVerifier::builder(Arc::new(roots)).build()?;
+    let mut config = ServerConfig::builder()
+        .with_client_cert_verifier(clients)
+        .with_single_cert(chain, key)
+        .context("a certificate and its key")?;
+    config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+    Ok(config)
 }
