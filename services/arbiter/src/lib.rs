@@ -13,6 +13,7 @@ pub mod condition;
 pub mod config;
 pub mod decide;
 pub mod heartbeat;
+pub mod logins;
 pub mod look;
 pub mod metrics;
 pub mod observe;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use replication::{
     ClusterRow, GtidSet, ReplicaFacts, SemiSyncFacts, ServerFacts, boot, cluster_row,
-    replica_facts, semi_sync_facts, server_facts,
+    refused_logins, replica_facts, semi_sync_facts, server_facts,
 };
 use sqlx::{ConnectOptions, Executor, MySqlConnection, mysql::MySqlConnectOptions};
 use tokio::time::timeout;
@@ -25,6 +25,8 @@ pub struct Facts {
     pub semi_sync: SemiSyncFacts,
     /// The roles that are published on it.
     pub row: Option<ClusterRow>,
+    /// How many logins it has refused in this boot.
+    pub refused_logins: u64,
 }
 
 impl Facts {
@@ -93,6 +95,7 @@ impl Server {
                 row: cluster_row(&mut connection).await?,
                 replica: replica_facts(&mut connection).await?,
                 semi_sync: semi_sync_facts(&mut connection).await?,
+                refused_logins: refused_logins(&mut connection).await?,
                 server: server_facts(&mut connection).await?,
             };
             Ok((connection, facts))

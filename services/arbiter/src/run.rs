@@ -21,6 +21,7 @@ use crate::{
     config::Config,
     decide::{Decision, decide, would_acknowledge},
     heartbeat::{self, Acknowledged, Beat},
+    logins::RefusedLogins,
     look::{Earlier, Look, Pulse},
     metrics::Metrics,
     observe::{Observation, Server},
@@ -111,6 +112,7 @@ pub async fn run(config: Config) -> Result<()> {
         beat,
         acknowledgements,
         earlier: Earlier::default(),
+        logins: RefusedLogins::default(),
         metrics,
         said: Vec::new(),
     };
@@ -205,6 +207,7 @@ struct Arbiter {
     beat: watch::Sender<Beat>,
     acknowledgements: watch::Receiver<Acknowledged>,
     earlier: Earlier,
+    logins: RefusedLogins,
     metrics: Metrics,
     said: Vec<String>,
 }
@@ -260,6 +263,9 @@ impl Arbiter {
         let (one, two) = tokio::join!(first.observe(), second.observe());
         let servers: BTreeMap<String, Observation> =
             [(first.name.clone(), one), (second.name.clone(), two)].into();
+        for (server, logins) in self.logins.since_last(&servers) {
+            self.metrics.denied(server, logins);
+        }
         let pulse = Pulse {
             acknowledged: self.acknowledgements.borrow().map(|at| at.into_std()),
             limit: self.config.acknowledge_timeout() + self.config.heartbeat(),

@@ -1,12 +1,16 @@
 //! The real arbiter on a real pair.
 
-use std::{path::Path, process::Output, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::Output,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, ensure};
 use harness::{Account, Direction, Pair, Program, Proxy, Server, wait_for, wait_until};
 use rand::RngExt;
 use serde_json::Value;
-use sqlx::Row;
+use sqlx::{ConnectOptions, Row};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
@@ -15,6 +19,7 @@ const SETTLED: Duration = Duration::from_secs(60);
 
 struct Arbiter {
     program: Program,
+    socket: PathBuf,
     environment: Vec<(String, String)>,
 }
 
@@ -34,11 +39,9 @@ impl Arbiter {
             server("mysql-2", pair.mysql_2().port())
         );
         let identity = pair.identities().of("arbiter").join("current");
+        let socket = directory.join("admin.sock");
         let environment: Vec<(String, String)> = [
-            (
-                "ADMIN_SOCKET",
-                directory.join("admin.sock").display().to_string(),
-            ),
+            ("ADMIN_SOCKET", socket.display().to_string()),
             (
                 "STATE_DIRECTORY",
                 directory.join("state").display().to_string(),
@@ -53,6 +56,7 @@ impl Arbiter {
         let program = Program::spawn("arbiter", Vec::<String>::new(), environment.clone())?;
         Ok(Self {
             program,
+            socket,
             environment,
         })
     }
@@ -68,6 +72,18 @@ impl Arbiter {
         let mut program = tokio::process::Command::new(harness::path_of("arbiter")?);
         program.args(command).envs(self.environment.clone());
         Ok(program.output().await?)
+    }
+
+    /// The value of a metric, by its name and labels as they are written.
+    async fn metric(&self, name: &str) -> Result<u64> {
+        let text = chassis::admin::call(&self.socket, "metrics", SETTLED).await?;
+        let text: String = serde_json::from_str(&text)?;
+        let value = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        Ok(value
+            .with_context(|| format!("no {name} in\n{text}"))?
+            .parse()?)
     }
 
     async fn status(&self) -> Option<Value> {
@@ -568,4 +584,45 @@ async fn a_clean_stop_of_both_servers_and_the_arbiter_is_no_end() -> Result<()> 
     arbiter.open().await?;
     ensure!(count(pair.mysql_1()).await? == 1);
     write(pair.mysql_1(), 2).await
+}
+
+#[tokio::test]
+async fn a_login_that_a_server_refuses_for_its_certificate_is_counted_and_a_restart_is_not()
+-> Result<()> {
+    let (pair, _directory, arbiter) = open_pair().await?;
+    let counted = async |expected: [u64; 2]| {
+        let mut last = Vec::new();
+        let met = wait_until("refusals are counted", SETTLED, async || {
+            last.clear();
+            for server in ["mysql-1", "mysql-2"] {
+                let name = format!("arbiter_mysql_access_denied_total{{server=\"{server}\"}}");
+                last.push(arbiter.metric(&name).await.unwrap_or(u64::MAX));
+            }
+            last == expected
+        });
+        met.await
+            .with_context(|| format!("{last:?} instead of {expected:?}"))
+    };
+    let refused = async || {
+        let server = pair.mysql_2();
+        let stranger = server.options_with_certificate_of(Account::App, "balancer-1")?;
+        let refused = stranger.connect().await.err();
+        let refused = refused.context("a balancer logged in as a web server")?;
+        let number = replication::errors::number(&refused);
+        ensure!(
+            number == Some(replication::errors::ACCESS_DENIED),
+            "{refused:?}"
+        );
+        Ok(())
+    };
+    counted([0, 0]).await?;
+    refused().await?;
+    refused().await?;
+    counted([0, 2]).await?;
+    pair.mysql_2().kill().await?;
+    pair.mysql_2().restart().await?;
+    arbiter.open().await?;
+    counted([0, 2]).await?;
+    refused().await?;
+    counted([0, 3]).await
 }
