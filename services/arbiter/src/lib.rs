@@ -18,6 +18,7 @@ pub mod look;
 pub mod metrics;
 pub mod observe;
 pub mod run;
+pub mod spans;
 pub mod state;
 pub mod status;
 pub mod step;
