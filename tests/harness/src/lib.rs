@@ -15,6 +15,7 @@
 //! # Ok(()) }
 //! ```
 
+mod base_image;
 pub mod browser;
 pub mod capture;
 pub mod compose;
@@ -31,6 +32,7 @@ mod server;
 mod trace_store;
 mod wait;
 
+pub use base_image::base_image;
 pub use identity::{Identities, server_config};
 pub use mysql_image::MysqlImage;
 pub use pair::Pair;
