@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use nix::unistd::geteuid;
@@ -53,6 +54,22 @@ impl Identities {
     /// `current/`.
     pub fn of(&self, consumer: &str) -> PathBuf {
         self.directory.path().join(consumer)
+    }
+
+    /// An HTTP client that presents a consumer's certificate, trusts this authority alone, and follows no redirect.
+    pub fn client(&self, consumer: &str) -> Result<reqwest::Client> {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let identity = self.of(consumer).join("current");
+        let mut pem = fs::read(identity.join("tls.crt"))?;
+        pem.extend(fs::read(identity.join("tls.key"))?);
+        let ca = fs::read(identity.join("ca.crt"))?;
+        Ok(reqwest::Client::builder()
+            .tls_certs_only(reqwest::Certificate::from_pem_bundle(&ca)?)
+            .identity(reqwest::Identity::from_pem(&pem)?)
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .timeout(Duration::from_secs(30))
+            .build()?)
     }
 
     /// The password of a database account, such as `app`. The servers have all of them.
