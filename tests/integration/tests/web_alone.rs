@@ -1,6 +1,7 @@
-//! A web server without databases: how often its status page asks Prometheus.
+//! A web server without databases: what its metrics have from the start, and how often its status page asks Prometheus.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     convert::Infallible,
     sync::{
         Arc,
@@ -91,6 +92,72 @@ impl Web {
         let json = chassis::admin::call(&socket, "metrics", SOON).await?;
         Ok(serde_json::from_str(&json)?)
     }
+
+    /// The routes that a metric has, with the sum of their values.
+    async fn routes(&self, metric: &str) -> Result<Vec<(String, u64)>> {
+        let text = self.metrics().await?;
+        let lines = text.lines().filter_map(|line| {
+            let (labels, value) = line
+                .strip_prefix(metric)?
+                .strip_prefix('{')?
+                .split_once("} ")?;
+            let (_, route) = labels.split_once("route=\"")?;
+            Some((
+                route.split_once('"')?.0.to_owned(),
+                value.parse::<u64>().ok()?,
+            ))
+        });
+        let mut routes: BTreeMap<String, u64> = BTreeMap::new();
+        for (route, value) in lines {
+            *routes.entry(route).or_default() += value;
+        }
+        Ok(routes.into_iter().collect())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_route_is_in_the_metrics_before_its_first_answer_and_no_other_one_ever() -> Result<()>
+{
+    const METRICS: [&str; 2] = ["web_answers_total", "web_request_duration_seconds_count"];
+    let identities = Identities::make()?;
+    let web = Web::start(&identities, free_port()?, &[]).await?;
+    for metric in METRICS {
+        let at_first = web.routes(metric).await?;
+        ensure!(at_first.len() > 5, "{metric}: {at_first:?}");
+        ensure!(
+            at_first.iter().all(|(_, count)| *count == 0),
+            "{at_first:?}"
+        );
+    }
+    let text = web.metrics().await?;
+    for class in ["1xx", "2xx", "3xx", "4xx", "5xx"] {
+        let line = format!("web_answers_total{{class=\"{class}\",route=\"/status\"}} 0");
+        ensure!(
+            text.lines().any(|found| found == line),
+            "no {line} in\n{text}"
+        );
+    }
+    let names = |routes: Vec<(String, u64)>| -> BTreeSet<String> {
+        routes.into_iter().map(|(route, _)| route).collect()
+    };
+    let routes = names(web.routes(METRICS[0]).await?);
+    for route in &routes {
+        let path = match route.as_str() {
+            "none" => "/there/is/nothing".to_owned(),
+            route => route.replace(['{', '}'], ""),
+        };
+        web.get(&path).await?;
+    }
+    for metric in METRICS {
+        let now = web.routes(metric).await?;
+        let answered = now.iter().filter(|(_, count)| *count > 0).count();
+        ensure!(answered == routes.len(), "{metric}: {now:?}");
+        ensure!(
+            names(now) == routes,
+            "{metric} has other routes than at first"
+        );
+    }
+    Ok(())
 }
 
 /// Answers like Prometheus, a while after it was asked, and notes when that was.
