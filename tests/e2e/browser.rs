@@ -104,7 +104,7 @@ pub(crate) async fn the_status_page_shows_the_whole_stack_as_prometheus_sees_it(
             .await?
             .is_empty()
     );
-    browser.click("a[href='/status?refresh=5']").await?;
+    browser.follow("a[href='/status?refresh=5']").await?;
     let refresh = browser.find("meta[http-equiv=refresh]").await?;
     ensure!(browser.attribute(&refresh, "content").await? == "5");
     Ok(())

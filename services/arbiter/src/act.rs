@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::{
-    observe::Server,
+    observe::{Failure, Server},
     state::{State, StateError, Store},
     step::Step,
 };
@@ -21,8 +21,8 @@ pub enum ActError {
         server: String,
         /// The step.
         step: &'static str,
-        /// What it said.
-        reason: String,
+        /// What happened instead.
+        reason: Failure,
     },
 }
 

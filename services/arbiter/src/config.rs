@@ -8,7 +8,7 @@ use std::{
 use chassis::config::Problem;
 use replication::Endpoint;
 use serde::{Deserialize, Serialize};
-use telemetry::metrics::EndpointConfig;
+use telemetry::{metrics::EndpointConfig, traces::TracesConfig};
 
 use crate::observe::Limits;
 
@@ -30,6 +30,7 @@ pub struct Config {
     pub acknowledge_timeout_ms: u64,
     pub servers: Vec<Endpoint>,
     pub metrics: EndpointConfig,
+    pub traces: TracesConfig,
 }
 
 impl Config {
@@ -90,6 +91,8 @@ impl chassis::config::Config for Config {
         .into_iter()
         .flatten()
         .collect();
+        let traces = self.traces.problems().into_iter();
+        problems.extend(traces.map(|(key, expected, found)| Problem::new(key, expected, found)));
         let names: Vec<&str> = self
             .servers
             .iter()

@@ -19,6 +19,7 @@ pub struct Metrics {
     role: IntGaugeVec,
     in_sync: IntGaugeVec,
     steps: IntCounterVec,
+    access_denied: IntCounterVec,
     /// Whole days until our certificate expires.
     pub certificate_days_left: IntGauge,
 }
@@ -54,6 +55,14 @@ impl Metrics {
             &["step", "outcome"],
         )?;
         registry.register(Box::new(steps.clone()))?;
+        let access_denied = IntCounterVec::new(
+            Opts::new(
+                "arbiter_mysql_access_denied_total",
+                "Logins that a server has refused while it was looked at: a certificate of another role, a wrong password, no such account.",
+            ),
+            &["server"],
+        )?;
+        registry.register(Box::new(access_denied.clone()))?;
         registry.register(Box::new(PulledCounter::new(
             "arbiter_role_refusals_total",
             "Certificates of our authority that were refused for their role.",
@@ -90,6 +99,7 @@ impl Metrics {
                 &["server"],
             )?,
             steps,
+            access_denied,
             certificate_days_left: gauge(
                 "arbiter_certificate_days_left",
                 "Whole days until our certificate expires.",
@@ -98,6 +108,7 @@ impl Metrics {
         for server in servers {
             metrics.reachable.with_label_values(&[server]);
             metrics.in_sync.with_label_values(&[server]);
+            metrics.access_denied.with_label_values(&[server]);
             for role in ROLES {
                 metrics.role.with_label_values(&[server, role]);
             }
@@ -114,6 +125,13 @@ impl Metrics {
     pub fn count(&self, step: &Step, done: bool) {
         let outcome = if done { "done" } else { "failed" };
         self.steps.with_label_values(&[step.name(), outcome]).inc();
+    }
+
+    /// Counts logins that a server has refused.
+    pub fn denied(&self, server: &str, logins: u64) {
+        self.access_denied
+            .with_label_values(&[server])
+            .inc_by(logins);
     }
 
     /// Sets the gauges to the latest status.

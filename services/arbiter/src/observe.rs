@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use replication::{
     ClusterRow, GtidSet, ReplicaFacts, SemiSyncFacts, ServerFacts, boot, cluster_row,
-    replica_facts, semi_sync_facts, server_facts,
+    refused_logins, replica_facts, semi_sync_facts, server_facts,
 };
 use sqlx::{ConnectOptions, Executor, MySqlConnection, mysql::MySqlConnectOptions};
 use tokio::time::timeout;
@@ -25,6 +25,8 @@ pub struct Facts {
     pub semi_sync: SemiSyncFacts,
     /// The roles that are published on it.
     pub row: Option<ClusterRow>,
+    /// How many logins it has refused in this boot.
+    pub refused_logins: u64,
 }
 
 impl Facts {
@@ -69,6 +71,31 @@ pub struct Limits {
     pub step: Duration,
 }
 
+/// Why a server did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// It, or the way to it, was lost since the last look.
+    #[error("the connection that it was looked at by is gone")]
+    Gone,
+    /// It may still do it.
+    #[error("no answer within {0:?}")]
+    Late(Duration),
+    /// It said no, or could not be reached.
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+}
+
+impl Failure {
+    /// MySQL's number of the error, if the server sent one.
+    #[must_use]
+    pub fn number(&self) -> Option<u16> {
+        match self {
+            Self::Database(error) => replication::errors::number(error),
+            Self::Gone | Self::Late(_) => None,
+        }
+    }
+}
+
 impl Server {
     /// A server that is not connected yet.
     #[must_use]
@@ -93,12 +120,14 @@ impl Server {
                 row: cluster_row(&mut connection).await?,
                 replica: replica_facts(&mut connection).await?,
                 semi_sync: semi_sync_facts(&mut connection).await?,
+                refused_logins: refused_logins(&mut connection).await?,
                 server: server_facts(&mut connection).await?,
             };
             Ok((connection, facts))
         });
         // Only a look that was answered whole keeps the connection.
-        let (connection, facts) = bounded(looked.await, self.limits.look)?;
+        let looked = bounded(looked.await, self.limits.look);
+        let (connection, facts) = looked.map_err(|failure| failure.to_string())?;
         self.connection = Some(connection);
         Ok(facts)
     }
@@ -106,12 +135,9 @@ impl Server {
     /// Runs statements, one after another, on the connection of the last look.
     ///
     /// # Errors
-    /// In words: the first that failed or did not end in time, or that the connection is gone.
-    pub async fn execute(&mut self, statements: &[String]) -> Result<(), String> {
-        let mut connection = self
-            .connection
-            .take()
-            .ok_or("the connection that it was looked at by is gone")?;
+    /// The first that failed or did not end in time, or that the connection is gone.
+    pub async fn execute(&mut self, statements: &[String]) -> Result<(), Failure> {
+        let mut connection = self.connection.take().ok_or(Failure::Gone)?;
         let done = timeout(self.limits.step, run(&mut connection, statements)).await;
         bounded(done, self.limits.step)?;
         self.connection = Some(connection);
@@ -123,7 +149,7 @@ impl Server {
     ///
     /// # Errors
     /// As [`execute`](Self::execute). What did not end in time may end later.
-    pub async fn write(&self, statements: &[String]) -> Result<(), String> {
+    pub async fn write(&self, statements: &[String]) -> Result<(), Failure> {
         let written = timeout(self.limits.step, async {
             let mut connection = connect(&self.options).await?;
             connection
@@ -156,10 +182,6 @@ async fn run(connection: &mut MySqlConnection, statements: &[String]) -> Result<
 fn bounded<T>(
     outcome: Result<Result<T, sqlx::Error>, tokio::time::error::Elapsed>,
     limit: Duration,
-) -> Result<T, String> {
-    match outcome {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err(format!("no answer within {limit:?}")),
-    }
+) -> Result<T, Failure> {
+    Ok(outcome.map_err(|_| Failure::Late(limit))??)
 }

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{Context, Result, bail};
@@ -13,17 +13,23 @@ use chassis::{
 };
 use replication::{Account, Endpoint, TlsFiles, connect_options};
 use sqlx::mysql::MySqlConnectOptions;
-use telemetry::metrics::{self, Endpoint as MetricsEndpoint, Registry};
+use telemetry::{
+    metrics::{self, Endpoint as MetricsEndpoint, Registry},
+    traces::{Service, Traces},
+};
 use tokio::sync::watch;
+use tracing::Instrument;
 
 use crate::{
     act::{ActError, Wiring, act},
     config::Config,
     decide::{Decision, decide, would_acknowledge},
     heartbeat::{self, Acknowledged, Beat},
+    logins::RefusedLogins,
     look::{Earlier, Look, Pulse},
     metrics::Metrics,
     observe::{Observation, Server},
+    spans::{Spans, Trace},
     state::{State, StateError, Store},
     status::Status,
     step::Step,
@@ -40,6 +46,18 @@ const AFTER_A_STEP: Duration = Duration::from_millis(20);
 /// When the state cannot be used or the identity not be read; a server that is away is no error.
 pub async fn run(config: Config) -> Result<()> {
     telemetry::logs::init("arbiter", &config.log)?;
+    let service = Service {
+        name: "arbiter",
+        instance: "arbiter",
+        version: env!("CARGO_PKG_VERSION"),
+    };
+    let traces = Traces::new(service, &config.traces);
+    let ended = live(config, traces.clone()).await;
+    traces.flush();
+    ended
+}
+
+async fn live(config: Config, traces: Traces) -> Result<()> {
     // Its sentences have their causes in them.
     let whole = |error: StateError| anyhow::Error::msg(error.to_string());
     let store = Store::open(&config.state_directory).map_err(whole)?;
@@ -64,6 +82,11 @@ pub async fn run(config: Config) -> Result<()> {
         &registry,
     )
     .await?;
+    let ours = watch.clone();
+    traces.start(&registry, move || {
+        let ours = ours.current();
+        ours.client_config(Some("telemetry"), &[b"http/1.1"])
+    })?;
     tokio::spawn(answer_prometheus(
         endpoint,
         watch,
@@ -111,7 +134,9 @@ pub async fn run(config: Config) -> Result<()> {
         beat,
         acknowledgements,
         earlier: Earlier::default(),
+        logins: RefusedLogins::default(),
         metrics,
+        spans: Spans::new(traces),
         said: Vec::new(),
     };
     tokio::select! {
@@ -205,7 +230,9 @@ struct Arbiter {
     beat: watch::Sender<Beat>,
     acknowledgements: watch::Receiver<Acknowledged>,
     earlier: Earlier,
+    logins: RefusedLogins,
     metrics: Metrics,
+    spans: Spans,
     said: Vec<String>,
 }
 
@@ -227,9 +254,24 @@ impl Arbiter {
     async fn once(&mut self, status: &watch::Sender<Known>) -> Result<bool> {
         let look = self.look().await;
         let decision = decide(&self.pair, self.state.as_ref(), &look);
-        self.tell(&decision, &look, status);
+        let known = self.tell(&decision, &look, status);
+        if decision.steps.is_empty() {
+            return Ok(false);
+        }
+        let mut trace = Trace::begin();
+        let lines = tracing::info_span!("decision", trace_id = %trace.id());
+        let carried_out = self.carry_out(&decision, &mut trace);
+        let carried_out = carried_out.instrument(lines).await;
+        self.spans.send(trace, decision, &known);
+        carried_out
+    }
+
+    /// Does the steps. Returns whether all of them were done.
+    async fn carry_out(&mut self, decision: &Decision, trace: &mut Trace) -> Result<bool> {
         for step in &decision.steps {
+            let begun = SystemTime::now();
             let done = act(step, &mut self.servers, &self.store, &self.wiring).await;
+            trace.step(step, begun, &done);
             self.metrics.count(step, done.is_ok());
             match done {
                 Ok(()) => {
@@ -252,7 +294,7 @@ impl Arbiter {
                 }
             }
         }
-        Ok(!decision.steps.is_empty())
+        Ok(true)
     }
 
     async fn look(&mut self) -> Look {
@@ -260,6 +302,9 @@ impl Arbiter {
         let (one, two) = tokio::join!(first.observe(), second.observe());
         let servers: BTreeMap<String, Observation> =
             [(first.name.clone(), one), (second.name.clone(), two)].into();
+        for (server, logins) in self.logins.since_last(&servers) {
+            self.metrics.denied(server, logins);
+        }
         let pulse = Pulse {
             acknowledged: self.acknowledgements.borrow().map(|at| at.into_std()),
             limit: self.config.acknowledge_timeout() + self.config.heartbeat(),
@@ -268,7 +313,8 @@ impl Arbiter {
             .look(servers, self.state.as_ref(), pulse, Instant::now())
     }
 
-    fn tell(&mut self, decision: &Decision, look: &Look, status: &watch::Sender<Known>) {
+    /// Says what is known now to all who ask, and what has changed to the log.
+    fn tell(&mut self, decision: &Decision, look: &Look, status: &watch::Sender<Known>) -> Status {
         let beat = beat(self.state.as_ref(), look);
         self.beat.send_if_modified(|before| {
             let changed = *before != beat;
@@ -290,7 +336,8 @@ impl Arbiter {
             }
             self.said = said;
         }
-        status.send_replace((now, Some(Instant::now())));
+        status.send_replace((now.clone(), Some(Instant::now())));
+        now
     }
 }
 

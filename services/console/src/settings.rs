@@ -15,6 +15,8 @@ pub struct Settings {
     pub subnet: String,
     /// The port of Jaeger's pages and API, on this machine's loopback.
     pub jaeger_port: u16,
+    /// The port of Prometheus's pages and API, on this machine's loopback.
+    pub prometheus_port: u16,
 }
 
 impl Settings {
@@ -49,6 +51,7 @@ impl Settings {
             ],
             subnet: text("HOLDFAST_SUBNET", "10.213"),
             jaeger_port: port("HOLDFAST_JAEGER_PORT", 16686),
+            prometheus_port: port("HOLDFAST_PROMETHEUS_PORT", 9090),
         }
     }
 }
@@ -66,6 +69,12 @@ mod tests {
         assert!(compose.contains(&format!("${{HOLDFAST_HTTPS_PORT:-{}}}", settings.ports[0])));
         assert!(compose.contains(&format!("${{HOLDFAST_HTTP_PORT:-{}}}", settings.ports[1])));
         assert!(compose.contains(&format!("${{HOLDFAST_SUBNET:-{}}}", settings.subnet)));
+        for (variable, port) in [
+            ("HOLDFAST_JAEGER_PORT", settings.jaeger_port),
+            ("HOLDFAST_PROMETHEUS_PORT", settings.prometheus_port),
+        ] {
+            assert!(compose.contains(&format!("${{{variable}:-{port}}}")));
+        }
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::io;
 
 /// `ER_CON_COUNT_ERROR`: too many connections.
 pub const TOO_MANY_CONNECTIONS: u16 = 1040;
+/// `ER_ACCESS_DENIED_ERROR`: a login was refused, for whatever reason.
+pub const ACCESS_DENIED: u16 = 1045;
 /// `ER_SERVER_SHUTDOWN`: the server is stopping.
 pub const SERVER_SHUTDOWN: u16 = 1053;
 /// `ER_DUP_ENTRY`: a unique key has that value already.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 use sqlx::{MySqlConnection, Row};
 
-use crate::gtid::GtidSet;
+use crate::{errors, gtid::GtidSet};
 
 /// Identity, switches and history of a server. Every account may ask.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -179,6 +179,21 @@ pub async fn boot(connection: &mut MySqlConnection) -> Result<String, sqlx::Erro
     .fetch_one(connection)
     .await?;
     row.try_get_unchecked("boot")
+}
+
+/// How many logins the server has refused since it was started: for a certificate of another role, a wrong password, a name that it does not
+/// know. It tells nobody which of them, so that a stranger learns nothing. Needs SELECT on performance_schema.
+///
+/// # Errors
+/// As the connection's.
+pub async fn refused_logins(connection: &mut MySqlConnection) -> Result<u64, sqlx::Error> {
+    let row = sqlx::query(
+        "SELECT SUM_ERROR_RAISED AS refused FROM performance_schema.events_errors_summary_global_by_error WHERE ERROR_NUMBER = ?",
+    )
+    .bind(errors::ACCESS_DENIED)
+    .fetch_one(connection)
+    .await?;
+    row.try_get_unchecked("refused")
 }
 
 /// Semi-sync that gives up waiting after less than this many milliseconds (ten years) is not lossless.

@@ -1,4 +1,4 @@
-//! `&Router` as sqlx's `Executor`.
+//! `&Router` as sqlx's `Executor`, and `&mut Transaction`.
 //!
 //! A read that finds its server gone, or that a replica refuses as a write, is sent once more, to another server, if no row was handed
 //! out yet; so is one whose server falls silent, as soon as the probes say so and somebody else can answer. Nothing else is ever sent
@@ -17,7 +17,7 @@ use sqlx::{
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
-    Router,
+    Router, Transaction,
     choose::{self, Choice},
     classify::{self, Class},
     decision::{Reason, Target},
@@ -404,5 +404,65 @@ impl<'c> Executor<'c> for &Router {
                 .on_primary(async |connection| connection.describe(sql).await)
                 .await
         })
+    }
+}
+
+/// Each statement has a span, which says what the transaction's decision was.
+impl<'c> Executor<'c> for &'c mut Transaction {
+    type Database = MySql;
+
+    fn fetch_many<'e, 'q: 'e, E>(
+        self,
+        query: E,
+    ) -> BoxStream<'e, Result<Either<MySqlQueryResult, MySqlRow>, sqlx::Error>>
+    where
+        'c: 'e,
+        E: 'q + Execute<'q, MySql>,
+    {
+        let query = Query::take(query);
+        Box::pin(try_stream! {
+            let query = query?;
+            let span = self.span(query.sql.as_str());
+            let mut rows = self.connection().fetch_many(query);
+            while let Some(item) = rows.try_next().await.inspect_err(|error| spans::failed(&span, Some(error)))? {
+                yield item;
+            }
+        })
+    }
+
+    fn fetch_optional<'e, 'q: 'e, E>(
+        self,
+        query: E,
+    ) -> BoxFuture<'e, Result<Option<MySqlRow>, sqlx::Error>>
+    where
+        'c: 'e,
+        E: 'q + Execute<'q, MySql>,
+    {
+        let query = Query::take(query);
+        Box::pin(async move {
+            let query = query?;
+            let span = self.span(query.sql.as_str());
+            let row = self.connection().fetch_optional(query).await;
+            row.inspect_err(|error| spans::failed(&span, Some(error)))
+        })
+    }
+
+    fn prepare_with<'e>(
+        self,
+        sql: SqlStr,
+        parameters: &'e [MySqlTypeInfo],
+    ) -> BoxFuture<'e, Result<MySqlStatement, sqlx::Error>>
+    where
+        'c: 'e,
+    {
+        self.connection().prepare_with(sql, parameters)
+    }
+
+    #[doc(hidden)]
+    fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, Result<sqlx::Describe<MySql>, sqlx::Error>>
+    where
+        'c: 'e,
+    {
+        self.connection().describe(sql)
     }
 }

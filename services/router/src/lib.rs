@@ -13,7 +13,7 @@
 //! let db = router.session(None); // one for each request
 //! let names: Vec<String> = sqlx::query_scalar("SELECT name FROM owners").fetch_all(&db).await?; // a replica
 //! let mut tx = db.begin().await?; // the primary
-//! sqlx::query("INSERT INTO owners (name) VALUES (?)").bind("Ada").execute(&mut *tx).await?;
+//! sqlx::query("INSERT INTO owners (name) VALUES (?)").bind("Ada").execute(&mut tx).await?;
 //! tx.commit().await?;
 //! let token = db.causal_token().await?; // proves the write to another process
 //! # Ok(()) }
@@ -47,7 +47,6 @@ pub use config::{Credentials, RouterConfig};
 pub use decision::{Decision, Reason, Step, Target};
 pub use error::RouterError;
 pub use health::{ClusterHealth, ServerHealth};
-pub use spans::Traced;
 pub use transaction::{Pinned, Transaction};
 
 use crate::{health::View, metrics::Metrics, pool::Server, session::Session, watermark::Watermark};

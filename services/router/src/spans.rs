@@ -8,7 +8,7 @@ use std::time::Duration;
 use replication::errors;
 use tracing::{Span, field::Empty};
 
-use crate::decision::{Decision, Reason, Target};
+use crate::decision::Decision;
 
 /// A statement that is on its way to a server. It lasts until the last copy is dropped.
 pub(crate) fn statement(decision: &Decision, summary: &str) -> Span {
@@ -47,40 +47,6 @@ pub(crate) fn failed(span: &Span, error: Option<&sqlx::Error>) {
         }
         None => {
             span.record("error.type", "connection");
-        }
-    }
-}
-
-/// For a statement of a transaction, which the router does not see: `query.execute(&mut *transaction).traced("INSERT orders")`.
-pub trait Traced<T>: Future<Output = Result<T, sqlx::Error>> + Sized {
-    /// The same, with a span of this name: the statement's verb and its tables.
-    fn traced(self, summary: &'static str) -> impl Future<Output = Result<T, sqlx::Error>> + Send;
-}
-
-impl<T, F> Traced<T> for F
-where
-    T: Send,
-    F: Future<Output = Result<T, sqlx::Error>> + Send,
-{
-    fn traced(self, summary: &'static str) -> impl Future<Output = Result<T, sqlx::Error>> + Send {
-        let span = tracing::info_span!(
-            "statement",
-            otel.name = summary,
-            otel.kind = "client",
-            otel.status_code = Empty,
-            db.system.name = "mysql",
-            db.query.summary = summary,
-            db.response.status_code = Empty,
-            "error.type" = Empty,
-            router.target = %Target::Primary,
-            router.reason = %Reason::Transaction,
-        );
-        async move {
-            let done = self.await;
-            if let Err(error) = &done {
-                failed(&span, Some(error));
-            }
-            done
         }
     }
 }

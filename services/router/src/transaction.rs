@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::{
     Router,
     choose::{self, Choice},
-    classify::Class,
+    classify::{self, Class},
     decision::{Decision, Reason},
     error::RouterError,
     executor::Attempts,
@@ -138,7 +138,15 @@ impl Router {
     }
 }
 
-/// A transaction. `&mut *transaction` executes statements in it; no statement of it is ever sent twice.
+/// A transaction. `&mut transaction` is an executor, as `&Router` is; no statement of it is ever sent twice.
+///
+/// ```no_run
+/// # async fn example(db: router::Router) -> Result<(), Box<dyn std::error::Error>> {
+/// let mut transaction = db.begin().await?;
+/// sqlx::query("DELETE FROM carts WHERE id = ?").bind(7).execute(&mut transaction).await?;
+/// transaction.commit().await?;
+/// # Ok(()) }
+/// ```
 #[must_use = "a transaction that is dropped is rolled back"]
 pub struct Transaction {
     router: Router,
@@ -176,6 +184,17 @@ impl Transaction {
     /// When the server is gone; it rolls back by itself then.
     pub async fn rollback(mut self) -> Result<(), RouterError> {
         self.end("ROLLBACK", false).await
+    }
+
+    /// A statement of it that begins now.
+    pub(crate) fn span(&self, sql: &str) -> tracing::Span {
+        spans::statement(&self.decision, &classify::summary(sql))
+    }
+
+    pub(crate) fn connection(&mut self) -> &mut MySqlConnection {
+        self.lease
+            .as_deref_mut()
+            .expect("has one until it ends, and ending consumes it")
     }
 
     /// Ends it; where no answer comes, `commits` says whether something may have been done.
@@ -222,24 +241,6 @@ impl Transaction {
             },
             Err(_) => Err(no_answer(format!("no answer within {limit:?}"))),
         }
-    }
-}
-
-impl Deref for Transaction {
-    type Target = MySqlConnection;
-
-    fn deref(&self) -> &MySqlConnection {
-        self.lease
-            .as_deref()
-            .expect("has one until it ends, and ending consumes it")
-    }
-}
-
-impl DerefMut for Transaction {
-    fn deref_mut(&mut self) -> &mut MySqlConnection {
-        self.lease
-            .as_deref_mut()
-            .expect("has one until it ends, and ending consumes it")
     }
 }
 

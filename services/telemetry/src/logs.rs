@@ -21,7 +21,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-use crate::traces::Traces;
+use crate::{gate::Gate, traces::Traces};
 
 /// Sends all of this process's logs to standard output. `filter` is as in `RUST_LOG`: `info`, `info,sqlx=warn`. A second call changes
 /// nothing.
@@ -42,12 +42,30 @@ pub fn init_with(
     traces: &Traces,
     crates: &'static [&'static str],
 ) -> Result<(), BadFilter> {
-    let lines = JsonLines::new(service, std::io::stdout);
-    let _ = tracing_subscriber::registry()
+    let layers = layers(service, std::io::stdout, filter, traces, crates)?;
+    let _ = layers.try_init();
+    Ok(())
+}
+
+fn layers<W, O>(
+    service: &str,
+    out: W,
+    filter: &str,
+    traces: &Traces,
+    crates: &'static [&'static str],
+) -> Result<impl Subscriber + Send + Sync + use<W, O>, BadFilter>
+where
+    W: Fn() -> O + Send + Sync + 'static,
+    O: Write + 'static,
+{
+    let lines = JsonLines::new(service, out);
+    Ok(tracing_subscriber::registry()
         .with(lines.with_filter(lines_wanted(filter)?))
         .with(traces.layer(crates))
-        .try_init();
-    Ok(())
+        .with(Gate {
+            lines: lines_wanted(filter)?,
+            crates,
+        }))
 }
 
 /// The events that the filter lets through, and every span of a request: what is logged within has its fields.
@@ -59,7 +77,6 @@ where
         filter: filter.to_owned(),
         reason: error.to_string(),
     })?;
-    // With the hint nobody asks for a finer level in vain: see `Traces::layer`.
     let spans = filter_fn(|metadata| metadata.is_span() && *metadata.level() <= Level::INFO)
         .with_max_level_hint(LevelFilter::INFO);
     Ok(spans.or(events))
@@ -235,6 +252,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
+    use crate::trace_context::TraceContext;
 
     #[derive(Clone, Default)]
     struct Kept(Arc<Mutex<Vec<u8>>>);
@@ -300,6 +318,59 @@ mod tests {
         let line: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(line["trace_id"], "abc", "{text}");
         assert!(line.get("http.route").is_none(), "{text}");
+    }
+
+    /// A question that is answered no and followed by nothing, as sqlx asks after each statement (by way of the crate `log`), must leave
+    /// nothing behind: the next span of the thread had been lost for its trace, and its fields for the lines.
+    #[test]
+    fn a_question_about_what_nobody_wants_costs_no_span_and_no_field() {
+        for filter in [
+            "info",
+            "info,telemetry=debug",
+            "debug,sqlx=warn",
+            "trace,sqlx=off",
+        ] {
+            let (kept, traces) = (Kept::default(), crate::traces::tests::traces());
+            let out = kept.clone();
+            let layers = layers(
+                "web-1",
+                move || out.clone(),
+                filter,
+                &traces,
+                &["telemetry"],
+            );
+            tracing::subscriber::with_default(layers.unwrap(), || {
+                for round in 0..3 {
+                    let span = tracing::info_span!("request", round, otel.kind = "server");
+                    let _ = crate::traces::join(&span, Some(TraceContext::new(true)));
+                    span.in_scope(|| tracing::warn!("in it"));
+                    drop(span);
+                    asked();
+                }
+            });
+            let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
+            let rounds = text.matches("\"round\":").count();
+            assert_eq!(
+                (rounds, crate::traces::tests::waiting(&traces)),
+                (3, 3),
+                "{filter}: {text}"
+            );
+        }
+    }
+
+    /// As `log_enabled!(target: "sqlx::query", Level::Debug)` asks once the bridge from `log` is there: past what a callsite remembers.
+    fn asked() {
+        let callsite = tracing::callsite!(
+            name: "question",
+            kind: tracing::metadata::Kind::EVENT,
+            target: "sqlx::query",
+            level: Level::DEBUG,
+            fields: message
+        );
+        let metadata = tracing::callsite::Callsite::metadata(callsite);
+        if LevelFilter::current() >= LevelFilter::DEBUG {
+            tracing::dispatcher::get_default(|dispatch| dispatch.enabled(metadata));
+        }
     }
 
     #[test]

@@ -33,7 +33,7 @@ use opentelemetry_sdk::{
 use prometheus::Registry;
 use rustls::ClientConfig;
 use serde::{Deserialize, Serialize};
-use tracing::Subscriber;
+use tracing::{Level, Metadata, Subscriber, level_filters::LevelFilter};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::{Layer, filter::filter_fn, registry::LookupSpan};
 
@@ -258,8 +258,6 @@ impl Traces {
         S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
     {
         let parts = self.parts.as_ref()?;
-        let ours =
-            move |target: &str| crates.contains(&target.split("::").next().unwrap_or(target));
         let layer = tracing_opentelemetry::layer()
             .with_tracer(parts.tracer.clone())
             .with_location(false)
@@ -267,16 +265,8 @@ impl Traces {
             .with_tracked_inactivity(false)
             .with_target(false)
             .with_level(false);
-        let wanted = filter_fn(move |metadata| {
-            let wanted = metadata.is_span() || *metadata.level() <= tracing::Level::WARN;
-            wanted && *metadata.level() <= tracing::Level::INFO && ours(metadata.target())
-        });
-        // Without the hint a crate that asks whether a finer level is wanted, and then says nothing, as sqlx does after every statement,
-        // leaves this layer's "no" behind for the next span on its thread.
-        Some(
-            layer
-                .with_filter(wanted.with_max_level_hint(tracing::level_filters::LevelFilter::INFO)),
-        )
+        let wanted = filter_fn(move |metadata| is_wanted(metadata, crates));
+        Some(layer.with_filter(wanted.with_max_level_hint(LevelFilter::INFO)))
     }
 
     /// Sends what there is, for as long as the configuration allows; what is left is counted as dropped. Blocks.
@@ -287,6 +277,18 @@ impl Traces {
                 .close(Duration::from_millis(parts.config.flush_ms));
         }
     }
+}
+
+/// Whether a span or event of these crates belongs into a trace.
+pub(crate) fn is_wanted(metadata: &Metadata<'_>, crates: &'static [&'static str]) -> bool {
+    let level = if metadata.is_span() {
+        Level::INFO
+    } else {
+        Level::WARN
+    };
+    let target = metadata.target();
+    let of_crate = target.split("::").next().unwrap_or(target);
+    *metadata.level() <= level && crates.contains(&of_crate)
 }
 
 /// Makes a span of `tracing` a part of its caller's trace, and says which one it is: a span of its own in the caller's trace, or in a
@@ -338,5 +340,35 @@ impl SpanProcessor for Ended {
 
     fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// Of a service whose spans stay in the queue.
+    pub(crate) fn traces() -> Traces {
+        let service = Service {
+            name: "sample",
+            instance: "sample-1",
+            version: "0",
+        };
+        let config = TracesConfig {
+            enabled: true,
+            endpoint: "https://localhost:1".to_owned(),
+            queue_spans_max: 100,
+            batch_spans_max: 100,
+            delay_ms: 1,
+            timeout_ms: 1,
+            retry_ms: 1,
+            flush_ms: 0,
+        };
+        Traces::new(service, &config)
+    }
+
+    /// How many spans have ended and wait.
+    pub(crate) fn waiting(traces: &Traces) -> usize {
+        traces.parts.as_ref().unwrap().queue.waiting()
     }
 }

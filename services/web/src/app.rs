@@ -9,18 +9,29 @@ use tower_http::catch_panic::{CatchPanicLayer, ResponseForPanic};
 use crate::{
     api, health, openapi, pages,
     problem::{Kind, Problem},
-    request,
+    request::{self, NO_ROUTE},
+    routes::Routes,
     state::AppState,
 };
 
-/// All routes, with what is around them.
-pub fn routes(state: AppState) -> Router {
-    let panics = state.metrics.panics.clone();
-    Router::new()
+/// All routes.
+fn all() -> Routes {
+    Routes::new()
         .merge(api::routes())
         .merge(openapi::routes())
         .merge(pages::routes())
         .merge(health::routes())
+}
+
+/// All routes, with what is around them; each of them is in the metrics from now on.
+pub fn routes(state: AppState) -> Router {
+    let panics = state.metrics.panics.clone();
+    let routes = all();
+    for route in routes.patterns().iter().chain([&NO_ROUTE]) {
+        state.metrics.has_route(route);
+    }
+    routes
+        .into_router()
         .fallback(nothing_here)
         .layer(CatchPanicLayer::custom(Panicked(panics)))
         .layer(middleware::from_fn_with_state(

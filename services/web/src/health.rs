@@ -7,7 +7,6 @@
 use std::sync::Arc;
 
 use axum::{
-    Router,
     extract::State,
     response::{IntoResponse, Response},
     routing::get,
@@ -15,7 +14,7 @@ use axum::{
 use http::StatusCode;
 use tokio::sync::watch;
 
-use crate::{methods::only, state::AppState};
+use crate::{routes::Routes, state::AppState};
 
 /// Whether new work is welcome: not yet, yes, not any more.
 #[derive(Clone, Debug)]
@@ -75,11 +74,11 @@ impl Readiness {
 }
 
 /// `/healthz` and `/readyz`.
-pub fn routes() -> Router<AppState> {
+pub fn routes() -> Routes {
     const ALLOW: &str = "GET, HEAD, OPTIONS";
-    Router::new()
-        .route("/healthz", only(ALLOW, get(alive)))
-        .route("/readyz", only(ALLOW, get(ready)))
+    Routes::new()
+        .route("/healthz", ALLOW, get(alive))
+        .route("/readyz", ALLOW, get(ready))
 }
 
 async fn alive() -> &'static str {

@@ -23,6 +23,7 @@ pub mod openapi;
 pub mod pages;
 pub mod problem;
 pub mod request;
+pub mod routes;
 pub mod run;
 pub mod server;
 pub mod state;

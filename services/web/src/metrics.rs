@@ -114,6 +114,14 @@ impl Metrics {
         Ok(metrics)
     }
 
+    /// There is such a route: its series begin at 0 now, and not with its first answer.
+    pub fn has_route(&self, route: &str) {
+        for class in CLASSES {
+            self.answers.with_label_values(&[route, class]);
+        }
+        self.duration.with_label_values(&[route]);
+    }
+
     /// Counts an answer.
     pub fn answered(&self, route: &str, status: http::StatusCode, seconds: f64) {
         let class = usize::from(status.as_u16() / 100).saturating_sub(1);

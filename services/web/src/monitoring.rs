@@ -295,14 +295,12 @@ pub(crate) mod tests {
         Samples(samples.collect())
     }
 
-    /// As Prometheus 2.42 answered, with fewer series.
-    const ANSWER: &str = r#"{"status":"success","data":{"resultType":"vector","result":[
-        {"metric":{"__name__":"up","instance":"web-1","job":"web"},"value":[1764036000.123,"1"]},
-        {"metric":{"__name__":"balancer_in_flight","backend":"web-1","instance":"balancer-1","job":"balancer"},"value":[1764036000.123,"3"]},
-        {"metric":{"__name__":"balancer_in_flight","backend":"web-1","instance":"balancer-2","job":"balancer"},"value":[1764036000.123,"2"]},
-        {"metric":{"__name__":"arbiter_replica_lag_seconds","instance":"arbiter","job":"arbiter"},"value":[1764036000.123,"0.012"]},
-        {"metric":{"backend":"web-1","figure":"rate","instance":"balancer-1"},"value":[1764036000.123,"12.5"]},
-        {"metric":{"backend":"web-2","figure":"rate","instance":"balancer-1"},"value":[1764036000.123,"NaN"]}]}}"#;
+    /// What Prometheus 2.42 answered to the question while it asked two balancers, a web server and an arbiter that needed a person, all made
+    /// up; a line was begun before each series. One of the counters had been NaN.
+    const ANSWER: &str = include_str!("monitoring/recorded.json");
+
+    /// What the same one said to a question that is none, with status 400.
+    const REFUSAL: &str = r#"{"status":"error","errorType":"bad_data","error":"invalid parameter \"query\": 1:4: parse error: unclosed left parenthesis"}"#;
 
     fn read(body: &str) -> Result<Samples, Away> {
         Samples::read(StatusCode::OK, body.as_bytes())
@@ -313,20 +311,31 @@ pub(crate) mod tests {
         let samples = read(ANSWER).unwrap();
         let of = |backend| [("backend", backend)];
         assert_eq!(samples.sum("balancer_in_flight", &of("web-1")), Some(5.0));
-        assert_eq!(samples.min("balancer_in_flight", &[]), Some(2.0));
+        assert_eq!(samples.min("balancer_in_flight", &of("web-1")), Some(2.0));
         assert_eq!(samples.sum("balancer_in_flight", &of("web-3")), None);
-        assert_eq!(samples.sum(RATE, &of("web-1")), Some(12.5));
+        let rate = samples.sum(RATE, &of("web-1"));
+        assert!(
+            rate.is_some_and(|rate| (14.0..15.0).contains(&rate)),
+            "{rate:?}"
+        );
         assert!(samples.sum(RATE, &of("web-2")).is_some_and(f64::is_nan));
+        assert_eq!(samples.sum("arbiter_replica_lag_seconds", &[]), Some(0.012));
         let balancers = samples.values("balancer_in_flight", &[], "instance");
         assert_eq!(balancers, ["balancer-1", "balancer-2"]);
-        assert_eq!(samples.state("up", &[], "instance"), ["web-1"]);
+        let up = samples.state("up", &[], "instance");
+        assert_eq!(up, ["arbiter", "balancer-1", "balancer-2", "web-1"]);
+        let server = [("server", "mysql-1")];
+        assert_eq!(samples.state("arbiter_role", &server, "role"), ["primary"]);
+        assert_eq!(samples.values("ALERTS", &[], "alertname"), ["NeedsAPerson"]);
     }
 
     #[test]
     fn what_is_no_answer_says_so() {
-        let refused = r#"{"status":"error","errorType":"bad_data","error":"invalid parameter"}"#;
-        let refused = Samples::read(StatusCode::BAD_REQUEST, refused.as_bytes());
-        assert_eq!(refused, Err(Away::Unusable("invalid parameter".to_owned())));
+        let refused = Samples::read(StatusCode::BAD_REQUEST, REFUSAL.as_bytes());
+        let Err(Away::Unusable(said)) = refused else {
+            panic!("{refused:?}");
+        };
+        assert!(said.ends_with("unclosed left parenthesis"), "{said}");
         for body in [
             "",
             "<html>",

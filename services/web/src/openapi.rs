@@ -6,7 +6,6 @@
 use std::sync::LazyLock;
 
 use axum::{
-    Router,
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -18,17 +17,15 @@ use crate::{
         Paging,
         money::{AMOUNT_MAX, BALANCE_MAX},
     },
-    methods::only,
-    state::AppState,
+    routes::Routes,
 };
 
 /// The document, made once.
 static DOCUMENT: LazyLock<String> = LazyLock::new(|| document().to_string());
 
 /// `/api/openapi.json`
-pub fn routes() -> Router<AppState> {
-    let path = "/api/openapi.json";
-    Router::new().route(path, only("GET, HEAD, OPTIONS", get(show)))
+pub fn routes() -> Routes {
+    Routes::new().route("/api/openapi.json", "GET, HEAD, OPTIONS", get(show))
 }
 
 async fn show() -> Response {

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// What leads nowhere, as a route.
-const NO_ROUTE: &str = "none";
+pub(crate) const NO_ROUTE: &str = "none";
 
 /// W3C trace context, on the way out.
 const TRACERESPONSE: HeaderName = HeaderName::from_static("traceresponse");

@@ -27,7 +27,7 @@ async fn browser(stack: &Stack) -> Result<Browser> {
 async fn sign_up(browser: &Browser, stack: &Stack, name: &str) -> Result<()> {
     browser.open(&stack.url("/")).await?;
     browser.fill("#name", name).await?;
-    browser.click("form[action='/owners'] button").await?;
+    browser.follow("form[action='/owners'] button").await?;
     ensure!(
         browser.text("h1").await?.contains(name),
         "no page of {name}"
@@ -45,7 +45,7 @@ async fn open_account(
     browser.open(&stack.url("/")).await?;
     browser.fill("#account-name", name).await?;
     browser.fill("#opening", opening).await?;
-    browser.click("form[action='/accounts'] button").await?;
+    browser.follow("form[action='/accounts'] button").await?;
     let url = browser.url().await?;
     let id = url.rsplit_once("/accounts/").context("an account's page")?;
     Ok(id.1.to_owned())
@@ -64,7 +64,7 @@ async fn send(
     browser.fill("#to", to).await?;
     browser.fill("#amount", amount).await?;
     browser.fill("#memo", memo).await?;
-    browser.click("form[action='/transfers'] button").await
+    browser.follow("form[action='/transfers'] button").await
 }
 
 /// Sends money, which is done: the sender's page is shown.
@@ -138,7 +138,7 @@ pub(crate) async fn a_person_opens_accounts_and_sends_money_with_scripts_off(
     is_content(&browser).await?;
 
     browser.open(&stack.url("/")).await?;
-    browser.click("form[action='/sign-out'] button").await?;
+    browser.follow("form[action='/sign-out'] button").await?;
     browser.find("form[action='/owners']").await?;
     is_content(&browser).await
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
-use harness::compose::Stack;
+use harness::{Span, compose::Stack};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tokio::time::{Duration, Instant};
@@ -27,46 +27,12 @@ fn fresh_trace() -> String {
     uuid::Uuid::now_v7().simple().to_string()
 }
 
-#[derive(Clone, Debug)]
-struct Span {
-    service: String,
-    instance: String,
-    json: Value,
-}
-
-impl Span {
-    fn text(&self, key: &str) -> &str {
-        self.json[key].as_str().unwrap_or_default()
-    }
-
-    fn attribute(&self, key: &str) -> String {
-        attribute(&self.json, key)
-    }
-
-    fn is(&self, service: &str, kind: u8) -> bool {
-        self.service == service && self.json["kind"] == kind
-    }
-}
-
-/// An attribute's value as text; empty where it is missing.
-fn attribute(of: &Value, key: &str) -> String {
-    let attributes = of["attributes"].as_array().map(Vec::as_slice);
-    let mut attributes = attributes.unwrap_or_default().iter();
-    let found = attributes.find(|found| found["key"] == key);
-    let value = found.and_then(|found| found["value"].as_object()?.values().next());
-    match value {
-        Some(Value::String(text)) => text.clone(),
-        Some(other) => other.to_string(),
-        None => String::new(),
-    }
-}
-
 /// The spans of a trace, once there are those of these names.
 async fn spans(stack: &Stack, trace: &str, names: &[&str]) -> Result<Vec<Span>> {
     let end = Instant::now() + SOON;
     loop {
         let found = look(stack, trace).await.unwrap_or_default();
-        let is_there = |name: &&str| found.iter().any(|span| span.text("name") == *name);
+        let is_there = |name: &&str| found.iter().any(|span| span.name() == *name);
         if names.iter().all(is_there) {
             return Ok(found);
         }
@@ -84,18 +50,7 @@ async fn again(end: Instant, what: &str) -> Result<()> {
 async fn look(stack: &Stack, trace: &str) -> Result<Vec<Span>> {
     let url = stack.jaeger_url(&format!("/api/v3/traces/{trace}"));
     let answer: Value = reqwest::get(url).await?.error_for_status()?.json().await?;
-    let list = |of: &Value, key: &str| of[key].as_array().cloned().unwrap_or_default();
-    let mut spans = Vec::new();
-    for part in list(&answer["result"], "resourceSpans") {
-        for scope in list(&part, "scopeSpans") {
-            spans.extend(list(&scope, "spans").into_iter().map(|json| Span {
-                service: attribute(&part["resource"], "service.name"),
-                instance: attribute(&part["resource"], "service.instance.id"),
-                json,
-            }));
-        }
-    }
-    Ok(spans)
+    Ok(Span::all(&answer))
 }
 
 fn only<'a>(spans: &'a [Span], what: &str, wanted: impl Fn(&Span) -> bool) -> Result<&'a Span> {
@@ -104,8 +59,10 @@ fn only<'a>(spans: &'a [Span], what: &str, wanted: impl Fn(&Span) -> bool) -> Re
     Ok(found[0])
 }
 
-const SERVER: u8 = 2;
-const CLIENT: u8 = 3;
+/// The kind of service that a span is of, and the span's own kind.
+fn is(span: &Span, service: &str, kind: u8) -> bool {
+    span.service == service && span.is(kind)
+}
 
 pub(crate) async fn one_request_is_one_trace_from_the_edge_to_the_statements(
     stack: &Stack,
@@ -134,29 +91,23 @@ pub(crate) async fn one_request_is_one_trace_from_the_edge_to_the_statements(
     let spans_of_write =
         spans(stack, &trace, &[&statements[..], &["POST", route]].concat()).await?;
     let edge = only(&spans_of_write, "the edge", |span| {
-        span.is("balancer", SERVER)
+        is(span, "balancer", Span::SERVER)
     })?;
     let attempt = only(&spans_of_write, "the attempt", |span| {
-        span.is("balancer", CLIENT)
+        is(span, "balancer", Span::CLIENT)
     })?;
     let web = only(&spans_of_write, "the web server", |span| {
-        span.is("web", SERVER)
+        is(span, "web", Span::SERVER)
     })?;
-    ensure!(edge.text("parentSpanId") == CALLER, "{edge:?}");
-    ensure!(
-        told == format!("00-{trace}-{}-01", edge.text("spanId")),
-        "{told}"
-    );
+    ensure!(edge.parent() == CALLER, "{edge:?}");
+    ensure!(told == format!("00-{trace}-{}-01", edge.id()), "{told}");
     ensure!(edge.instance.starts_with("balancer-"), "{edge:?}");
-    ensure!(attempt.text("parentSpanId") == edge.text("spanId"));
+    ensure!(attempt.parent() == edge.id());
     ensure!(
         attempt.attribute("server.address") == served_by,
         "{attempt:?}"
     );
-    ensure!(
-        web.text("parentSpanId") == attempt.text("spanId"),
-        "{web:?}"
-    );
+    ensure!(web.parent() == attempt.id(), "{web:?}");
     ensure!(web.instance == served_by, "{web:?} is not {served_by}");
     ensure!(web.attribute("http.route") == "/api/accounts", "{web:?}");
     ensure!(
@@ -164,12 +115,9 @@ pub(crate) async fn one_request_is_one_trace_from_the_edge_to_the_statements(
         "{web:?}"
     );
     for name in statements {
-        let statement = only(&spans_of_write, name, |span| span.text("name") == name)?;
-        ensure!(statement.is("web", CLIENT), "{statement:?}");
-        ensure!(
-            statement.text("parentSpanId") == web.text("spanId"),
-            "{statement:?}"
-        );
+        let statement = only(&spans_of_write, name, |span| span.name() == name)?;
+        ensure!(is(statement, "web", Span::CLIENT), "{statement:?}");
+        ensure!(statement.parent() == web.id(), "{statement:?}");
         ensure!(statement.attribute("db.system.name") == "mysql");
         ensure!(
             statement.attribute("router.target") == "primary"
@@ -177,9 +125,7 @@ pub(crate) async fn one_request_is_one_trace_from_the_edge_to_the_statements(
             "{statement:?}"
         );
     }
-    let commit = only(&spans_of_write, "COMMIT", |span| {
-        span.text("name") == "COMMIT"
-    })?;
+    let commit = only(&spans_of_write, "COMMIT", |span| span.name() == "COMMIT")?;
     let primary = commit.attribute("server.address");
     ensure!(primary.starts_with("mysql-"), "{commit:?}");
     ensure!(commit.attribute("router.epoch").parse::<u64>()? > 0);
@@ -198,7 +144,7 @@ pub(crate) async fn one_request_is_one_trace_from_the_edge_to_the_statements(
     )
     .await?;
     let read = only(&spans_of_read, "the read", |span| {
-        span.text("name") == "SELECT accounts"
+        span.name() == "SELECT accounts"
     })?;
     let said = format!(
         "{};reason={}",

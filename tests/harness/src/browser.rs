@@ -6,6 +6,7 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -17,7 +18,7 @@ use tokio::process::Child;
 use tokio::time::timeout;
 
 use crate::compose::root;
-use crate::run;
+use crate::{run, wait_for};
 
 /// The programs that are needed, and the package of Debian that has each.
 const NEEDED: [(&str, &str); 3] = [
@@ -200,7 +201,7 @@ impl Browser {
         self.read(&format!("/element/{id}/attribute/{name}")).await
     }
 
-    /// Clicks it, as a person would: what is covered or out of sight cannot be clicked. Waits for a page that this leads to.
+    /// Clicks it, as a person would: what is covered or out of sight cannot be clicked. Waits for nothing: see [`Browser::follow`].
     ///
     /// # Errors
     /// As above.
@@ -210,6 +211,27 @@ impl Browser {
             .await
             .with_context(|| format!("click {selector}"))
             .map(drop)
+    }
+
+    /// Clicks what leads to another page, and waits until that one is there in place of this one. WebDriver's own click waits too, but
+    /// only for what has begun when it looks: on a busy machine that can be nothing yet.
+    ///
+    /// # Errors
+    /// As above; and when this page stays.
+    pub async fn follow(&self, selector: &str) -> Result<()> {
+        let this = self.find("html").await?;
+        self.click(selector).await?;
+        wait_for(
+            &format!("{selector} leads to another page"),
+            COMMAND_MAX,
+            async || {
+                // An element of a page that has gone is stale.
+                let gone = self.property(&this, "tagName").await.is_err();
+                let state = self.evaluate("document.readyState").await.ok()?;
+                (gone && state == "complete").then_some(())
+            },
+        )
+        .await
     }
 
     /// Types into a field that a selector finds, in place of what is there.
@@ -344,6 +366,9 @@ fn element(found: &Value) -> Result<Element> {
 
 /// Installs what is missing, where that can be done.
 fn install() -> Result<()> {
+    // The tests that want a browser begin together: one installs, the others find it done.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _one = ONE_AT_A_TIME.lock();
     let there = |program: &str| {
         let path = std::env::var_os("PATH").unwrap_or_default();
         std::env::split_paths(&path).any(|directory| directory.join(program).is_file())

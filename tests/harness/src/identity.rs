@@ -2,12 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use nix::unistd::geteuid;
 use pki::{Authority, LEAF_DAYS, Request, Secrets, consumers, write_consumer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
 use tempfile::TempDir;
 
 use crate::mysql_image::user;
@@ -52,6 +56,22 @@ impl Identities {
         self.directory.path().join(consumer)
     }
 
+    /// An HTTP client that presents a consumer's certificate, trusts this authority alone, and follows no redirect.
+    pub fn client(&self, consumer: &str) -> Result<reqwest::Client> {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let identity = self.of(consumer).join("current");
+        let mut pem = fs::read(identity.join("tls.crt"))?;
+        pem.extend(fs::read(identity.join("tls.key"))?);
+        let ca = fs::read(identity.join("ca.crt"))?;
+        Ok(reqwest::Client::builder()
+            .tls_certs_only(reqwest::Certificate::from_pem_bundle(&ca)?)
+            .identity(reqwest::Identity::from_pem(&pem)?)
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .timeout(Duration::from_secs(30))
+            .build()?)
+    }
+
     /// The password of a database account, such as `app`. The servers have all of them.
     pub fn password(&self, user: &str) -> Result<String> {
         let path = self
@@ -60,4 +80,23 @@ impl Identities {
             .join(format!("mysql_{user}_password"));
         fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))
     }
+}
+
+/// TLS for a test's server that shows the identity in this directory (`current`), asks for a certificate of the same authority, whatever
+/// its role, and offers these protocols.
+pub fn server_config(identity: &Path, alpn: &[&[u8]]) -> Result<ServerConfig> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(identity.join("ca.crt"))? {
+        roots.add(certificate?)?;
+    }
+    let chain =
+        CertificateDer::pem_file_iter(identity.join("tls.crt"))?.collect::<Result<_, _>>()?;
+    let key = PrivateKeyDer::from_pem_file(identity.join("tls.key"))?;
+    let clients = WebPkiClientVerifier::builder(Arc::new(roots)).build()?;
+    let mut config = ServerConfig::builder()
+        .with_client_cert_verifier(clients)
+        .with_single_cert(chain, key)
+        .context("a certificate and its key")?;
+    config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+    Ok(config)
 }

@@ -1,5 +1,5 @@
-//! Real servers for tests: mysqld pairs, a TCP proxy that cuts and delays, programs of the workspace, an HTTP server to balance to, a
-//! browser, the Compose project.
+//! Real servers for tests: mysqld pairs, a TCP proxy that cuts and delays, programs of the workspace, the trace store, a browser, the
+//! Compose project.
 //!
 //! Nothing here is a mock: a [`Pair`] is two servers of the stack's own image, a [`Program`] the binary that the images hold. What a
 //! test starts carries its run's name, goes when its value is dropped, and is swept by the next run if the test was killed ([`run`]).
@@ -15,6 +15,7 @@
 //! # Ok(()) }
 //! ```
 
+mod base_image;
 pub mod browser;
 pub mod capture;
 pub mod compose;
@@ -28,13 +29,16 @@ mod program;
 mod proxy;
 pub mod run;
 mod server;
+mod trace_store;
 mod wait;
 
-pub use identity::Identities;
+pub use base_image::base_image;
+pub use identity::{Identities, server_config};
 pub use mysql_image::MysqlImage;
 pub use pair::Pair;
 pub use port::free_port;
 pub use program::{Program, path_of};
 pub use proxy::{Direction, Proxy};
 pub use server::{Account, Server, error_number};
+pub use trace_store::{Span, TraceStore};
 pub use wait::{wait_for, wait_until};

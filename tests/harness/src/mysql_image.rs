@@ -12,11 +12,15 @@ use nix::unistd::{getegid, geteuid};
 use tokio::process::Command;
 use tokio::sync::{Mutex, OnceCell};
 
+use crate::base_image::{base_image, named};
 use crate::docker::docker;
 use crate::{compose, program, run};
 
 /// What [`MysqlImage::get`] is made from when nothing else is said: the stack's own default.
 const OFFICIAL: &str = "mysql:9.7";
+
+/// What says something else.
+const VARIABLE: &str = "MYSQL_IMAGE";
 
 /// How long a seed is kept after the sources have moved on.
 const SEED_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
@@ -145,9 +149,7 @@ fn remove_old_seeds(seeds: &Path) -> Result<()> {
 async fn find_or_build() -> Result<MysqlImage> {
     run::sweep();
     let sources = compose::root().join("docker/mysql");
-    let base = std::env::var("MYSQL_IMAGE")
-        .ok()
-        .filter(|base| !base.is_empty());
+    let base = named(VARIABLE);
     let image = MysqlImage {
         name: format!(
             "holdfast/mysql:test-{:016x}",
@@ -156,11 +158,7 @@ async fn find_or_build() -> Result<MysqlImage> {
     };
     let lock = lock("image")?;
     if docker(["image", "inspect", image.name()]).await.is_err() {
-        let base = match base {
-            Some(base) => base,
-            None if docker(["image", "inspect", OFFICIAL]).await.is_ok() => OFFICIAL.to_owned(),
-            None => stand_in().await?,
-        };
+        let base = base_image("mysql", VARIABLE, OFFICIAL).await?;
         let argument = format!("MYSQL_IMAGE={base}");
         docker([
             "build".as_ref(),
@@ -174,23 +172,6 @@ async fn find_or_build() -> Result<MysqlImage> {
     }
     drop(lock);
     Ok(image)
-}
-
-async fn stand_in() -> Result<String> {
-    let made = Command::new(compose::root().join("docker/airgap/build"))
-        .arg("mysql")
-        .output()
-        .await?;
-    ensure!(
-        made.status.success(),
-        "docker/airgap/build: {}",
-        String::from_utf8_lossy(&made.stderr)
-    );
-    let name = String::from_utf8(made.stdout)?;
-    name.lines()
-        .last()
-        .map(str::to_owned)
-        .context("docker/airgap/build named no image")
 }
 
 /// Of every file in the directory, and of the base that was asked for.

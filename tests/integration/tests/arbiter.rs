@@ -1,30 +1,42 @@
 //! The real arbiter on a real pair.
 
-use std::{path::Path, process::Output, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::Output,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, ensure};
-use harness::{Account, Direction, Pair, Program, Proxy, Server, wait_for, wait_until};
+use harness::{
+    Account, Direction, Pair, Program, Proxy, Server, Span, TraceStore, free_port, wait_for,
+    wait_until,
+};
 use rand::RngExt;
 use serde_json::Value;
-use sqlx::Row;
+use sqlx::{ConnectOptions, Row};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
+
+/// Where nobody takes spans.
+const NOBODY: &str = "https://127.0.0.1:1";
 
 /// What a step may take on a busy machine.
 const SETTLED: Duration = Duration::from_secs(60);
 
 struct Arbiter {
     program: Program,
+    socket: PathBuf,
     environment: Vec<(String, String)>,
 }
 
 impl Arbiter {
     fn start(pair: &Pair, directory: &Path) -> Result<Self> {
-        Self::start_with(pair, directory, pair.mysql_1().port())
+        Self::start_with(pair, directory, pair.mysql_1().port(), NOBODY)
     }
 
-    /// With mysql-1 reached by another port, which is its replica's way to it as well.
-    fn start_with(pair: &Pair, directory: &Path, port: u16) -> Result<Self> {
+    /// With mysql-1 reached by another port, which is its replica's way to it as well, and spans sent there.
+    fn start_with(pair: &Pair, directory: &Path, port: u16, traces: &str) -> Result<Self> {
         let server = |name: &str, port: u16| {
             format!("{{ name = '{name}', host = '127.0.0.1', port = {port} }}")
         };
@@ -34,11 +46,9 @@ impl Arbiter {
             server("mysql-2", pair.mysql_2().port())
         );
         let identity = pair.identities().of("arbiter").join("current");
+        let socket = directory.join("admin.sock");
         let environment: Vec<(String, String)> = [
-            (
-                "ADMIN_SOCKET",
-                directory.join("admin.sock").display().to_string(),
-            ),
+            ("ADMIN_SOCKET", socket.display().to_string()),
             (
                 "STATE_DIRECTORY",
                 directory.join("state").display().to_string(),
@@ -47,12 +57,15 @@ impl Arbiter {
             ("SERVERS", servers),
             ("TICK_MS", "50".to_owned()),
             ("METRICS__LISTEN", "127.0.0.1:0".to_owned()),
+            ("TRACES__ENDPOINT", traces.to_owned()),
+            ("TRACES__DELAY_MS", "20".to_owned()),
         ]
         .map(|(key, value)| (format!("HOLDFAST_ARBITER__{key}"), value))
         .into();
         let program = Program::spawn("arbiter", Vec::<String>::new(), environment.clone())?;
         Ok(Self {
             program,
+            socket,
             environment,
         })
     }
@@ -68,6 +81,18 @@ impl Arbiter {
         let mut program = tokio::process::Command::new(harness::path_of("arbiter")?);
         program.args(command).envs(self.environment.clone());
         Ok(program.output().await?)
+    }
+
+    /// The value of a metric, by its name and labels as they are written.
+    async fn metric(&self, name: &str) -> Result<u64> {
+        let text = chassis::admin::call(&self.socket, "metrics", SETTLED).await?;
+        let text: String = serde_json::from_str(&text)?;
+        let value = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        Ok(value
+            .with_context(|| format!("no {name} in\n{text}"))?
+            .parse()?)
     }
 
     async fn status(&self) -> Option<Value> {
@@ -495,7 +520,7 @@ async fn a_commit_whose_acknowledgement_was_lost_with_the_link_is_freed() -> Res
     let pair = Pair::start().await?;
     let proxy = Proxy::start(([127, 0, 0, 1], pair.mysql_1().port()).into()).await?;
     let directory = tempfile::tempdir()?;
-    let arbiter = Arbiter::start_with(&pair, directory.path(), proxy.port())?;
+    let arbiter = Arbiter::start_with(&pair, directory.path(), proxy.port(), NOBODY)?;
     arbiter.open().await?;
     make_table(&pair).await?;
 
@@ -568,4 +593,133 @@ async fn a_clean_stop_of_both_servers_and_the_arbiter_is_no_end() -> Result<()> 
     arbiter.open().await?;
     ensure!(count(pair.mysql_1()).await? == 1);
     write(pair.mysql_1(), 2).await
+}
+
+/// The steps that the log tells of, by their trace and in their order; a state that is saved is one.
+fn steps(arbiter: &Arbiter) -> BTreeMap<String, Vec<(String, String)>> {
+    let mut steps: BTreeMap<String, Vec<_>> = BTreeMap::new();
+    for line in arbiter.program.log() {
+        let Ok(line) = serde_json::from_str::<Value>(&line) else {
+            continue;
+        };
+        let text = |key: &str| line[key].as_str().unwrap_or_default().to_owned();
+        let step = match line["message"].as_str() {
+            Some("step") => (text("step"), text("server")),
+            Some("state") => ("save".to_owned(), String::new()),
+            _ => continue,
+        };
+        steps.entry(text("trace_id")).or_default().push(step);
+    }
+    steps
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_decision_that_changes_something_is_a_trace_and_a_round_that_does_not_is_none()
+-> Result<()> {
+    let pair = Pair::start().await?;
+    let door = pair.identities().of("fw-telemetry").join("current");
+    let store = TraceStore::start(&door, free_port()?).await?;
+    let directory = tempfile::tempdir()?;
+    let port = pair.mysql_1().port();
+    let arbiter = Arbiter::start_with(&pair, directory.path(), port, &store.endpoint())?;
+    arbiter.open().await?;
+
+    let decisions = steps(&arbiter);
+    ensure!(decisions.len() > 3, "{decisions:#?}");
+    let mut opening = None;
+    let mut spans_in_all = 0;
+    for (trace, steps) in decisions {
+        let mut spans = store.spans(&trace, steps.len() + 1).await?;
+        spans_in_all += spans.len();
+        spans.sort_by_key(|span| span.text("startTimeUnixNano").to_owned());
+        let root = spans.iter().position(|span| span.name() == "decision");
+        let root = spans.remove(root.context("no decision")?);
+        ensure!(
+            root.parent().is_empty() && !root.has_failed() && root.instance == "arbiter",
+            "{root:#?}"
+        );
+        let of_spans: Vec<_> = spans
+            .iter()
+            .map(|span| (span.name().to_owned(), span.attribute("server.address")))
+            .collect();
+        ensure!(of_spans == steps, "{of_spans:#?} instead of {steps:#?}");
+        let names: Vec<_> = steps.into_iter().map(|(name, _)| name).collect();
+        ensure!(root.attribute("arbiter.steps") == names.join(", "));
+        for span in &spans {
+            ensure!(span.parent() == root.id(), "{span:#?}");
+            let saves = span.name() == "save";
+            ensure!(span.is(Span::CLIENT) != saves, "{span:#?}");
+            let system = span.attribute("db.system.name");
+            ensure!(system == if saves { "" } else { "mysql" }, "{span:#?}");
+        }
+        let password = pair.identities().password("replication")?;
+        ensure!(!format!("{spans:?}").contains(&password), "a password");
+        if names.iter().any(|name| name == "allow_writes") {
+            opening = Some(root);
+        }
+    }
+    // The evidence: what was so when the last door was opened.
+    let opening = opening.context("nobody opened the primary")?;
+    for (attribute, value) in [
+        ("arbiter.epoch", "1"),
+        ("arbiter.primary", "mysql-1"),
+        ("arbiter.in_sync", "mysql-1, mysql-2"),
+        ("arbiter.acknowledging", "true"),
+    ] {
+        ensure!(opening.attribute(attribute) == value, "{opening:#?}");
+    }
+    let saw: Value = serde_json::from_str(&opening.attribute("arbiter.saw.mysql-1"))?;
+    ensure!(saw["read_only"] == true && saw["super_read_only"] == false);
+    let saw: Value = serde_json::from_str(&opening.attribute("arbiter.saw.mysql-2"))?;
+    ensure!(saw["receiver"] == "ON" && saw["role"] == "replica", "{saw}");
+
+    // Twenty rounds in which nothing is to be done.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let sent = arbiter.metric("arbiter_spans_exported_total").await?;
+    ensure!(
+        sent == spans_in_all as u64,
+        "{sent} spans, not {spans_in_all}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_login_that_a_server_refuses_for_its_certificate_is_counted_and_a_restart_is_not()
+-> Result<()> {
+    let (pair, _directory, arbiter) = open_pair().await?;
+    let counted = async |expected: [u64; 2]| {
+        let mut last = Vec::new();
+        let met = wait_until("refusals are counted", SETTLED, async || {
+            last.clear();
+            for server in ["mysql-1", "mysql-2"] {
+                let name = format!("arbiter_mysql_access_denied_total{{server=\"{server}\"}}");
+                last.push(arbiter.metric(&name).await.unwrap_or(u64::MAX));
+            }
+            last == expected
+        });
+        met.await
+            .with_context(|| format!("{last:?} instead of {expected:?}"))
+    };
+    let refused = async || {
+        let server = pair.mysql_2();
+        let stranger = server.options_with_certificate_of(Account::App, "balancer-1")?;
+        let refused = stranger.connect().await.err();
+        let refused = refused.context("a balancer logged in as a web server")?;
+        let number = replication::errors::number(&refused);
+        ensure!(
+            number == Some(replication::errors::ACCESS_DENIED),
+            "{refused:?}"
+        );
+        Ok(())
+    };
+    counted([0, 0]).await?;
+    refused().await?;
+    refused().await?;
+    counted([0, 2]).await?;
+    pair.mysql_2().kill().await?;
+    pair.mysql_2().restart().await?;
+    arbiter.open().await?;
+    counted([0, 2]).await?;
+    refused().await?;
+    counted([0, 3]).await
 }

@@ -40,9 +40,6 @@ struct Web {
 
 impl Web {
     async fn start() -> Result<Self> {
-        rustls::crypto::ring::default_provider()
-            .install_default()
-            .ok();
         let pair = Pair::replicating().await?;
         let directory = run::directory("web")?;
         let port = free_port()?;
@@ -55,7 +52,7 @@ impl Web {
             [] as [(&str, &str); 0],
         )?;
         let web = Self {
-            client: client(&pair)?,
+            client: pair.identities().client("balancer-1")?,
             base: format!("https://localhost:{port}"),
             config,
             migrate_config,
@@ -193,20 +190,6 @@ async fn migrate(config: &Path) -> Result<()> {
         migrate.log().join("\n")
     );
     Ok(())
-}
-
-/// A client with the certificate of a balancer.
-fn client(pair: &Pair) -> Result<Client> {
-    let identity = pair.identities().of("balancer-1").join("current");
-    let mut pem = std::fs::read(identity.join("tls.crt"))?;
-    pem.extend(std::fs::read(identity.join("tls.key"))?);
-    let ca = std::fs::read(identity.join("ca.crt"))?;
-    Ok(Client::builder()
-        .tls_certs_only(reqwest::Certificate::from_pem_bundle(&ca)?)
-        .identity(reqwest::Identity::from_pem(&pem)?)
-        .redirect(reqwest::redirect::Policy::none())
-        .timeout(Duration::from_secs(30))
-        .build()?)
 }
 
 /// A request that is being put together.

@@ -150,6 +150,9 @@ async fn an_account_is_refused_with_the_certificate_of_another_role_or_with_none
  {
     let pair = Pair::replicating().await.unwrap();
     let server = pair.mysql_1();
+    let mut arbiter = server.connect(Account::Arbiter).await.unwrap();
+    assert_eq!(replication::refused_logins(&mut arbiter).await.unwrap(), 0);
+    let mut refused = 0;
     for account in Account::ALL {
         for consumer in [
             "balancer-1",
@@ -163,6 +166,7 @@ async fn an_account_is_refused_with_the_certificate_of_another_role_or_with_none
                 .options_with_certificate_of(account, consumer)
                 .unwrap();
             let same_role = consumer == account.consumer();
+            refused += u64::from(!same_role);
             assert_eq!(
                 if same_role { None } else { ACCESS_DENIED },
                 refusal(&options).await,
@@ -184,7 +188,13 @@ async fn an_account_is_refused_with_the_certificate_of_another_role_or_with_none
             .ssl_mode(MySqlSslMode::VerifyIdentity)
             .ssl_ca(ca);
         assert_eq!(ACCESS_DENIED, refusal(&none).await, "{account:?}");
+        refused += 2;
     }
+    // The server counts each of them, for the arbiter's metric.
+    assert_eq!(
+        replication::refused_logins(&mut arbiter).await.unwrap(),
+        refused
+    );
 }
 
 #[tokio::test]

@@ -231,7 +231,7 @@ async fn insert(session: &Router, id: i32) -> Result<String> {
         return ours(insert().execute(session).await);
     }
     let mut transaction = session.begin().await?;
-    insert().execute(&mut *transaction).await?;
+    insert().execute(&mut transaction).await?;
     let error = transaction.commit().await.err();
     error.as_ref().map(kind).context("it was committed")
 }

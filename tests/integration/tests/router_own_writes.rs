@@ -43,7 +43,7 @@ async fn under_load_every_read_sees_the_write_before_it(one: &Web, two: &Web) ->
                 sqlx::query("UPDATE counters SET n = ? WHERE id = ?")
                     .bind(n)
                     .bind(id)
-                    .execute(&mut *transaction)
+                    .execute(&mut transaction)
                     .await?;
                 transaction.commit().await?;
             }
@@ -84,7 +84,7 @@ async fn while_nothing_is_applied_only_the_primary_is_fresh(
         // A transaction that reads, and one on which a session's writes are not known.
         let mut reading = session.begin_read_only().await?;
         let n: i32 = sqlx::query_scalar("SELECT n FROM counters WHERE id = 1")
-            .fetch_one(&mut *reading)
+            .fetch_one(&mut reading)
             .await?;
         reading.commit().await?;
         same(&n, &1000)?;

@@ -40,7 +40,7 @@ fn small(pair: &Pair) -> RouterConfig {
 async fn add(transaction: &mut Transaction, id: i32) -> Result<(), sqlx::Error> {
     sqlx::query("UPDATE counters SET n = n + 1 WHERE id = ?")
         .bind(id)
-        .execute(&mut **transaction)
+        .execute(&mut *transaction)
         .await
         .map(drop)
 }
@@ -48,7 +48,7 @@ async fn add(transaction: &mut Transaction, id: i32) -> Result<(), sqlx::Error> 
 async fn read(transaction: &mut Transaction, id: i32) -> Result<i32, sqlx::Error> {
     sqlx::query_scalar("SELECT n FROM counters WHERE id = ?")
         .bind(id)
-        .fetch_one(&mut **transaction)
+        .fetch_one(&mut *transaction)
         .await
 }
 

@@ -3,22 +3,12 @@
 
 mod balancer_common;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use balancer_common::{Balancer, SOON, World, header};
-use harness::{Program, free_port, wait_for, wait_until};
-use rustls::{
-    RootCertStore, ServerConfig,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-    server::WebPkiClientVerifier,
-};
-use serde_json::Value;
-use tokio::{
-    net::{TcpListener, TcpStream},
-    task::JoinHandle,
-};
-use tokio_rustls::TlsAcceptor;
+use harness::{Span, TraceStore, free_port, wait_until};
+use tokio::net::TcpListener;
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const CALLER: &str = "b7ad6b7169203331";
@@ -27,161 +17,13 @@ fn traceparent(trace: &str, flags: &str) -> String {
     format!("00-{trace}-{CALLER}-{flags}")
 }
 
-/// A running trace store, with TLS before its port for spans.
-struct Store {
-    program: Program,
-    ui: u16,
-    /// Where spans are sent.
-    tls: u16,
-    front: JoinHandle<()>,
-}
-
-impl Store {
-    async fn start(identity: &Path, tls: u16) -> Result<Store> {
-        let (otlp, ui) = (free_port()?, free_port()?);
-        let arguments = [
-            "--otlp".to_owned(),
-            format!("127.0.0.1:{otlp}"),
-            "--ui".to_owned(),
-            format!("127.0.0.1:{ui}"),
-        ];
-        let program = Program::spawn("trace-store", arguments, [])?;
-        program
-            .wait_for_log("it listens", SOON, |line| line.contains("spans by OTLP"))
-            .await?;
-        let acceptor = TlsAcceptor::from(Arc::new(server_config(identity)?));
-        let listener = TcpListener::bind(("127.0.0.1", tls)).await?;
-        let front = tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let acceptor = acceptor.clone();
-                tokio::spawn(async move {
-                    let mut outer = acceptor.accept(stream).await?;
-                    let mut inner = TcpStream::connect(("127.0.0.1", otlp)).await?;
-                    tokio::io::copy_bidirectional(&mut outer, &mut inner).await
-                });
-            }
-        });
-        Ok(Store {
-            program,
-            ui,
-            tls,
-            front,
-        })
-    }
-
-    /// The spans of a trace, once there are as many; each with its service.
-    async fn spans(&self, trace: &str, count: usize) -> Result<Vec<Span>> {
-        let mut last = Vec::new();
-        let found = wait_for("all spans of a trace", SOON, async || {
-            last = self.look(trace).await.ok()?;
-            (last.len() >= count).then(|| last.clone())
-        });
-        found.await.with_context(|| format!("only {last:#?}"))
-    }
-
-    async fn look(&self, trace: &str) -> Result<Vec<Span>> {
-        let url = format!("http://127.0.0.1:{}/api/v3/traces/{trace}", self.ui);
-        let answer: Value = reqwest::get(url).await?.error_for_status()?.json().await?;
-        let parts = answer["result"]["resourceSpans"].as_array();
-        let mut spans = Vec::new();
-        for part in parts.context("no resourceSpans")? {
-            let instance = attribute(&part["resource"], "service.instance.id");
-            for scope in part["scopeSpans"].as_array().context("no scopeSpans")? {
-                for span in scope["spans"].as_array().context("no spans")? {
-                    spans.push(Span {
-                        instance: instance.clone(),
-                        json: span.clone(),
-                    });
-                }
-            }
-        }
-        Ok(spans)
-    }
-
-    async fn page(&self, path: &str) -> Result<(u16, String)> {
-        let url = format!("http://127.0.0.1:{}{path}", self.ui);
-        let answer = reqwest::get(url).await?;
-        Ok((answer.status().as_u16(), answer.text().await?))
-    }
-}
-
-impl Drop for Store {
-    fn drop(&mut self) {
-        self.front.abort();
-        let _ = self.program.kill();
-    }
-}
-
-#[derive(Clone, Debug)]
-struct Span {
-    instance: String,
-    json: Value,
-}
-
-impl Span {
-    fn text(&self, key: &str) -> &str {
-        self.json[key].as_str().unwrap_or_default()
-    }
-
-    fn id(&self) -> &str {
-        self.text("spanId")
-    }
-
-    fn parent(&self) -> &str {
-        self.text("parentSpanId")
-    }
-
-    fn attribute(&self, key: &str) -> String {
-        attribute(&self.json, key)
-    }
-
-    fn has_failed(&self) -> bool {
-        self.json["status"]["code"] == 2
-    }
-}
-
-/// An attribute's value as text; empty where it is missing.
-fn attribute(of: &Value, key: &str) -> String {
-    let attributes = of["attributes"].as_array().map(Vec::as_slice);
-    let found = attributes
-        .unwrap_or_default()
-        .iter()
-        .find(|found| found["key"] == key);
-    let Some(value) = found.and_then(|found| found["value"].as_object()?.values().next()) else {
-        return String::new();
-    };
-    value
-        .as_str()
-        .map_or_else(|| value.to_string(), str::to_owned)
-}
-
 fn kind(spans: &[Span], kind: u8) -> Vec<&Span> {
-    spans
-        .iter()
-        .filter(|span| span.json["kind"] == kind)
-        .collect()
+    spans.iter().filter(|span| span.is(kind)).collect()
 }
 
-const SERVER: u8 = 2;
-const CLIENT: u8 = 3;
-
-fn server_config(identity: &Path) -> Result<ServerConfig> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(identity.join("ca.crt"))? {
-        roots.add(certificate?)?;
-    }
-    let chain =
-        CertificateDer::pem_file_iter(identity.join("tls.crt"))?.collect::<Result<_, _>>()?;
-    let key = PrivateKeyDer::from_pem_file(identity.join("tls.key"))?;
-    let clients = WebPkiClientVerifier::builder(Arc::new(roots)).build()?;
-    Ok(ServerConfig::builder()
-        .with_client_cert_verifier(clients)
-        .with_single_cert(chain, key)?)
-}
-
-fn keys(tls: u16, more: &str) -> String {
+fn keys(endpoint: &str, more: &str) -> String {
     format!(
-        "[traces]\nendpoint = \"https://localhost:{tls}\"\ndelay_ms = 20\nretry_ms = 50\ntimeout_ms = 2000\n{more}"
+        "[traces]\nendpoint = \"{endpoint}\"\ndelay_ms = 20\nretry_ms = 50\ntimeout_ms = 2000\n{more}"
     )
 }
 
@@ -193,16 +35,18 @@ async fn get(balancer: &Balancer, path: &str, traceparent: &str) -> Result<reqwe
 #[tokio::test(flavor = "multi_thread")]
 async fn a_requests_spans_are_each_others_parents_from_the_caller_to_the_backend() -> Result<()> {
     let world = World::new()?;
-    let store = Store::start(&world.identity("jaeger", "telemetry")?, free_port()?).await?;
+    let store = TraceStore::start(&world.identity("jaeger", "telemetry")?, free_port()?).await?;
     let web = world.backend("web-1").await?;
-    let balancer = world.balancer_ready(&[&web], &keys(store.tls, "")).await?;
+    let balancer = world
+        .balancer_ready(&[&web], &keys(&store.endpoint(), ""))
+        .await?;
     let answer = get(&balancer, "/things?secret=1", &traceparent(TRACE, "01")).await?;
     let told = header(&answer, "traceresponse").to_owned();
     answer.error_for_status()?;
 
     let spans = store.spans(TRACE, 2).await?;
     ensure!(spans.len() == 2, "{spans:#?}");
-    let (server, client) = (kind(&spans, SERVER)[0], kind(&spans, CLIENT)[0]);
+    let (server, client) = (kind(&spans, Span::SERVER)[0], kind(&spans, Span::CLIENT)[0]);
     ensure!(server.parent() == CALLER, "{server:?}");
     ensure!(client.parent() == server.id(), "{client:?}");
     ensure!(told == format!("00-{TRACE}-{}-01", server.id()), "{told}");
@@ -214,7 +58,7 @@ async fn a_requests_spans_are_each_others_parents_from_the_caller_to_the_backend
         client.id()
     );
 
-    ensure!(server.text("name") == "GET" && client.text("name") == "GET");
+    ensure!(server.name() == "GET" && client.name() == "GET");
     for span in [server, client] {
         ensure!(span.instance == "balancer-1", "{span:?}");
         ensure!(!span.has_failed(), "{span:?}");
@@ -265,16 +109,16 @@ async fn a_requests_spans_are_each_others_parents_from_the_caller_to_the_backend
 #[tokio::test(flavor = "multi_thread")]
 async fn every_attempt_is_a_span_and_says_why_it_failed() -> Result<()> {
     let world = World::new()?;
-    let store = Store::start(&world.identity("jaeger", "telemetry")?, free_port()?).await?;
+    let store = TraceStore::start(&world.identity("jaeger", "telemetry")?, free_port()?).await?;
     let (one, two) = (world.backend("web-1").await?, world.backend("web-2").await?);
-    let keys = keys(store.tls, "[backend]\ntries_max = 2\n");
+    let keys = keys(&store.endpoint(), "[backend]\ntries_max = 2\n");
     let balancer = world.balancer_ready(&[&one, &two], &keys).await?;
     let answer = get(&balancer, "/reset", &traceparent(TRACE, "01")).await?;
     ensure!(answer.status() == 502, "{answer:?}");
 
     let spans = store.spans(TRACE, 3).await?;
     ensure!(spans.len() == 3, "{spans:#?}");
-    let server = kind(&spans, SERVER)[0];
+    let server = kind(&spans, Span::SERVER)[0];
     ensure!(server.has_failed(), "{server:?}");
     ensure!(
         server.attribute("error.type") == "backend_reset",
@@ -284,7 +128,7 @@ async fn every_attempt_is_a_span_and_says_why_it_failed() -> Result<()> {
         server.attribute("http.response.status_code") == "502",
         "{server:?}"
     );
-    let mut clients = kind(&spans, CLIENT);
+    let mut clients = kind(&spans, Span::CLIENT);
     clients.sort_by_key(|span| span.attribute("http.request.resend_count"));
     let counts: Vec<_> = clients
         .iter()
@@ -313,12 +157,12 @@ async fn every_attempt_is_a_span_and_says_why_it_failed() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_caller_does_not_record_is_not_recorded() -> Result<()> {
     let world = World::new()?;
-    let store = Store::start(&world.identity("jaeger", "telemetry")?, free_port()?).await?;
+    let store = TraceStore::start(&world.identity("jaeger", "telemetry")?, free_port()?).await?;
     let web = world.backend("web-1").await?;
     let balancer = world
         .balancer_ready(
             &[&web],
-            &keys(store.tls, "[edge]\ntrace_sample_percent = 100\n"),
+            &keys(&store.endpoint(), "[edge]\ntrace_sample_percent = 100\n"),
         )
         .await?;
     let unrecorded = "1".repeat(32);
@@ -376,7 +220,7 @@ async fn while_nobody_takes_spans_requests_go_on_and_what_does_not_fit_is_counte
     let web = world.backend("web-1").await?;
     let tls = free_port()?;
     let keys = keys(
-        tls,
+        &format!("https://localhost:{tls}"),
         "queue_spans_max = 20\nbatch_spans_max = 10\nflush_ms = 500\n",
     );
     let mut balancer = world.balancer_ready(&[&web], &keys).await?;
@@ -400,7 +244,7 @@ async fn while_nobody_takes_spans_requests_go_on_and_what_does_not_fit_is_counte
     ensure!(failed > 0, "no failure was counted");
 
     // Somebody else's role is as good as nobody.
-    let wrong = Store::start(&world.identity("wrong", "web")?, tls).await?;
+    let wrong = TraceStore::start(&world.identity("wrong", "web")?, tls).await?;
     let before = balancer
         .metric("balancer_span_exports_failed_total")
         .await?;
@@ -417,7 +261,7 @@ async fn while_nobody_takes_spans_requests_go_on_and_what_does_not_fit_is_counte
         TcpListener::bind(("127.0.0.1", tls)).await.is_ok()
     })
     .await?;
-    let store = Store::start(&world.identity("jaeger", "telemetry")?, tls).await?;
+    let store = TraceStore::start(&world.identity("jaeger", "telemetry")?, tls).await?;
     let spans = store.spans(TRACE, 20).await?;
     ensure!(spans.len() >= 20, "{}", spans.len());
     let later = "2".repeat(32);

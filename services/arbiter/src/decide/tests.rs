@@ -69,6 +69,7 @@ impl Model {
                     replica_active: false,
                 },
                 row: None,
+                refused_logins: 0,
             },
             runs: true,
             boots: 0,

@@ -1,4 +1,4 @@
-//! Are the edge's two ports free, or ours?
+//! Are the four published ports free, or ours?
 
 use std::{io, net::TcpListener};
 
@@ -6,6 +6,9 @@ use super::Finding;
 use crate::{command, settings::Settings};
 
 const ABOUT: &str = "ports";
+
+/// Where the pages of Jaeger and Prometheus are, whatever `HOLDFAST_BIND` says.
+const LOOPBACK: &str = "127.0.0.1";
 
 /// Whether a port can be had.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,16 +25,30 @@ enum Use {
 }
 
 pub(super) async fn examine(settings: &Settings) -> Vec<Finding> {
-    let [https, http] = [
-        ("HOLDFAST_HTTPS_PORT", settings.ports[0]),
-        ("HOLDFAST_HTTP_PORT", settings.ports[1]),
-    ]
-    .map(|(variable, port)| async move {
-        let found = look(&settings.bind, port).await;
-        judge(settings, variable, port, found)
+    let ports = [
+        (
+            "HOLDFAST_HTTPS_PORT",
+            settings.bind.as_str(),
+            settings.ports[0],
+        ),
+        (
+            "HOLDFAST_HTTP_PORT",
+            settings.bind.as_str(),
+            settings.ports[1],
+        ),
+        ("HOLDFAST_JAEGER_PORT", LOOPBACK, settings.jaeger_port),
+        (
+            "HOLDFAST_PROMETHEUS_PORT",
+            LOOPBACK,
+            settings.prometheus_port,
+        ),
+    ];
+    let [https, http, jaeger, prometheus] = ports.map(|(variable, bind, port)| async move {
+        let found = look(bind, port).await;
+        judge(&settings.project, variable, bind, port, found)
     });
-    let (https, http) = tokio::join!(https, http);
-    vec![https, http]
+    let (https, http, jaeger, prometheus) = tokio::join!(https, http, jaeger, prometheus);
+    vec![https, http, jaeger, prometheus]
 }
 
 async fn look(bind: &str, port: u16) -> Use {
@@ -70,12 +87,12 @@ fn owner(sockets: &str) -> String {
     }
 }
 
-fn judge(settings: &Settings, variable: &str, port: u16, found: Use) -> Finding {
-    let at = format!("{}:{port}", settings.bind);
+fn judge(project: &str, variable: &str, bind: &str, port: u16, found: Use) -> Finding {
+    let at = format!("{bind}:{port}");
     let move_it = format!("stop it, or set {variable} to another port in .env");
     match found {
         Use::Free => Finding::ok(ABOUT, format!("{at} is free")),
-        Use::Container(project, _) if project == settings.project => {
+        Use::Container(theirs, _) if theirs == project => {
             Finding::ok(ABOUT, format!("{at} is this stack's"))
         }
         Use::Container(_, name) => Finding::fault(
@@ -88,7 +105,7 @@ fn judge(settings: &Settings, variable: &str, port: u16, found: Use) -> Finding 
         }
         Use::NoSuchAddress => Finding::fault(
             ABOUT,
-            format!("{} is no address of this machine", settings.bind),
+            format!("{bind} is no address of this machine"),
             "set HOLDFAST_BIND in .env to one that is, or leave it out for 127.0.0.1",
         ),
         Use::Forbidden => Finding::ok(
@@ -103,19 +120,9 @@ mod tests {
     use super::super::Severity;
     use super::*;
 
-    fn settings() -> Settings {
-        Settings {
-            project: "holdfast".to_owned(),
-            bind: "127.0.0.1".to_owned(),
-            ports: [8443, 8080],
-            subnet: "10.213".to_owned(),
-            jaeger_port: 16686,
-        }
-    }
-
     #[test]
     fn whoever_has_the_port_is_named_unless_it_is_this_stack() {
-        let judge = |found| judge(&settings(), "HOLDFAST_HTTPS_PORT", 8443, found);
+        let judge = |found| judge("holdfast", "HOLDFAST_HTTPS_PORT", LOOPBACK, 8443, found);
         let container = |project: &str| Use::Container(project.to_owned(), "x-1".to_owned());
         assert_eq!(judge(Use::Free).severity, Severity::Ok);
         assert_eq!(judge(container("holdfast")).severity, Severity::Ok);

@@ -196,6 +196,12 @@ impl Queue {
             .inc_by(spans as u64);
     }
 
+    /// How many spans wait.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.lock().spans.len()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().expect("nothing panics with it")
     }

@@ -16,11 +16,11 @@ pub(crate) mod request;
 mod transfers;
 
 use axum::{
-    Router, middleware,
+    middleware,
     routing::{get, post},
 };
 
-use crate::{db, methods::only, state::AppState};
+use crate::{db, routes::Routes};
 
 /// A path of the API, and the methods that it has.
 pub(crate) type Path = (&'static str, &'static str);
@@ -36,7 +36,7 @@ const TRANSFER: Path = ("/api/transfers/{id}", "GET, HEAD, OPTIONS");
 pub(crate) const PATHS: [Path; 5] = [OWNERS, ACCOUNTS, ACCOUNT, TRANSFERS, TRANSFER];
 
 /// Every call of the API, and nothing for other paths.
-pub fn routes() -> Router<AppState> {
+pub fn routes() -> Routes {
     let calls = [
         (OWNERS, post(owners::create)),
         (ACCOUNTS, get(accounts::list).post(accounts::open)),
@@ -46,8 +46,8 @@ pub fn routes() -> Router<AppState> {
     ];
     calls
         .into_iter()
-        .fold(Router::new(), |router, ((path, allow), methods)| {
-            router.route(path, only(allow, methods))
+        .fold(Routes::new(), |routes, ((path, allow), methods)| {
+            routes.route(path, allow, methods)
         })
-        .layer(middleware::from_fn(db::per_request))
+        .around(|router| router.layer(middleware::from_fn(db::per_request)))
 }

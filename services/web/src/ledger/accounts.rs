@@ -1,8 +1,7 @@
 //! Accounts: opened with money from equity, read by their owner.
 
-use router::{Router, Traced};
+use router::{Router, Transaction};
 use serde::{Deserialize, Serialize};
-use sqlx::MySqlConnection;
 use time::OffsetDateTime;
 
 use super::{
@@ -67,13 +66,13 @@ impl Command for OpenAccount {
     }
 
     /// Nothing is there yet that could be locked, and nothing can be refused later.
-    async fn lock(&self, _: &mut MySqlConnection, _: OwnerId) -> Result<(), LedgerError> {
+    async fn lock(&self, _: &mut Transaction, _: OwnerId) -> Result<(), LedgerError> {
         Ok(())
     }
 
     async fn apply(
         &self,
-        transaction: &mut MySqlConnection,
+        transaction: &mut Transaction,
         (): (),
         account: &Account,
     ) -> Result<(), LedgerError> {
@@ -86,7 +85,6 @@ impl Command for OpenAccount {
             account.created_at
         )
         .execute(&mut *transaction)
-        .traced("INSERT accounts")
         .await?;
         if self.opening_cents.get() == 0 {
             return Ok(());

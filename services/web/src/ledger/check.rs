@@ -85,20 +85,20 @@ pub async fn check(db: &Router) -> Result<Report, LedgerError> {
                   (SELECT CAST(COALESCE(SUM(amount_cents), 0) AS SIGNED) FROM entries) AS "imbalance!: i64""#,
         EQUITY
     )
-    .fetch_one(&mut *snapshot)
+    .fetch_one(&mut snapshot)
     .await?;
     let unbalanced_postings = sqlx::query_scalar!(
         r#"SELECT COUNT(*) AS "count!: i64" FROM
                (SELECT posting_id FROM entries GROUP BY posting_id HAVING SUM(amount_cents) <> 0 OR COUNT(*) <> 2) AS unbalanced"#
     )
-    .fetch_one(&mut *snapshot)
+    .fetch_one(&mut snapshot)
     .await?;
     let wrong_balances = sqlx::query_scalar!(
         r#"SELECT COUNT(*) AS "count!: i64" FROM accounts a
            LEFT JOIN (SELECT account_id, SUM(amount_cents) AS cents FROM entries GROUP BY account_id) AS e ON e.account_id = a.id
            WHERE a.owner_id IS NOT NULL AND a.balance_cents <> COALESCE(e.cents, 0)"#
     )
-    .fetch_one(&mut *snapshot)
+    .fetch_one(&mut snapshot)
     .await?;
     let wrong_transfers = sqlx::query_scalar!(
         r#"SELECT COUNT(*) AS "count!: i64" FROM transfers t
@@ -106,7 +106,7 @@ pub async fn check(db: &Router) -> Result<Report, LedgerError> {
            LEFT JOIN entries received ON received.posting_id = t.id AND received.account_id = t.to_account AND received.transfer_id = t.id
            WHERE COALESCE(sent.amount_cents, 0) <> -t.amount_cents OR COALESCE(received.amount_cents, 0) <> t.amount_cents"#
     )
-    .fetch_one(&mut *snapshot)
+    .fetch_one(&mut snapshot)
     .await?;
     snapshot.commit().await?;
     Ok(Report {

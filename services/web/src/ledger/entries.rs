@@ -1,7 +1,6 @@
 //! Entries: each posting is two of them, and they add up to zero.
 
-use router::Traced;
-use sqlx::MySqlConnection;
+use router::Transaction;
 use uuid::Uuid;
 
 use super::{AccountId, Cents, LedgerError, TransferId};
@@ -22,7 +21,7 @@ pub(super) enum Posting {
 
 /// Writes both entries of a posting; the balances are the caller's business.
 pub(super) async fn post(
-    transaction: &mut MySqlConnection,
+    transaction: &mut Transaction,
     posting: Posting,
     from: AccountId,
     to: AccountId,
@@ -45,7 +44,6 @@ pub(super) async fn post(
         comes
     )
     .execute(transaction)
-    .traced("INSERT entries")
     .await?;
     Ok(())
 }

@@ -6,10 +6,9 @@
 
 use std::time::Duration;
 
-use router::{Router, Traced};
+use router::{Router, Transaction};
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
-use sqlx::MySqlConnection;
 use time::OffsetDateTime;
 use tokio::time::timeout;
 
@@ -100,14 +99,14 @@ pub(super) trait Command: Serialize + Sync {
     /// first of them refused, the others would each be let through to it at once, and end in deadlocks.
     fn lock(
         &self,
-        transaction: &mut MySqlConnection,
+        transaction: &mut Transaction,
         owner: OwnerId,
     ) -> impl Future<Output = Result<Self::Locked, LedgerError>> + Send;
 
     /// Makes the change that `answer` tells of, or refuses.
     fn apply(
         &self,
-        transaction: &mut MySqlConnection,
+        transaction: &mut Transaction,
         locked: Self::Locked,
         answer: &Self::Answer,
     ) -> impl Future<Output = Result<(), LedgerError>> + Send;
@@ -177,7 +176,7 @@ async fn attempt<C: Command>(
 
 /// What is done between the beginning and the end of the transaction.
 async fn done<C: Command>(
-    transaction: &mut MySqlConnection,
+    transaction: &mut Transaction,
     owner: OwnerId,
     command: &C,
     row: &Row<'_>,
@@ -222,10 +221,7 @@ enum Remembered {
 }
 
 /// Takes the key for this transaction, or finds what was answered to it.
-async fn remember(
-    transaction: &mut MySqlConnection,
-    row: &Row<'_>,
-) -> Result<Remembered, LedgerError> {
+async fn remember(transaction: &mut Transaction, row: &Row<'_>) -> Result<Remembered, LedgerError> {
     match insert(transaction, row).await {
         Err(error) if error.server_code() == Some(ER_DUP_ENTRY) => {}
         Err(error) if error.server_code() == Some(ER_NO_REFERENCED_ROW) => {
@@ -242,7 +238,6 @@ async fn remember(
         row.key.as_str()
     )
     .fetch_one(&mut *transaction)
-    .traced("SELECT idempotency_keys")
     .await?;
     if before.created_at < row.now - REMEMBERED {
         // Forgotten, but not purged yet.
@@ -253,7 +248,6 @@ async fn remember(
             row.key.as_str()
         )
         .execute(&mut *transaction)
-        .traced("DELETE idempotency_keys")
         .await?;
         insert(transaction, row).await?;
         return Ok(Remembered::New);
@@ -264,7 +258,7 @@ async fn remember(
     Ok(Remembered::Before(before.answer))
 }
 
-async fn insert(transaction: &mut MySqlConnection, row: &Row<'_>) -> Result<(), LedgerError> {
+async fn insert(transaction: &mut Transaction, row: &Row<'_>) -> Result<(), LedgerError> {
     sqlx::query!(
         "INSERT INTO idempotency_keys (owner_id, route, idempotency_key, fingerprint, answer, created_at)
          VALUES (?, ?, ?, ?, ?, ?)",
@@ -276,7 +270,6 @@ async fn insert(transaction: &mut MySqlConnection, row: &Row<'_>) -> Result<(), 
         row.now
     )
     .execute(transaction)
-    .traced("INSERT idempotency_keys")
     .await?;
     Ok(())
 }

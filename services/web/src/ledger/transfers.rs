@@ -1,8 +1,7 @@
 //! Transfers: money that goes from one's own account to anybody's.
 
-use router::{Router, Traced};
+use router::{Router, Transaction};
 use serde::{Deserialize, Serialize};
-use sqlx::MySqlConnection;
 use time::OffsetDateTime;
 
 use super::{
@@ -79,7 +78,7 @@ impl Command for MakeTransfer {
 
     async fn lock(
         &self,
-        transaction: &mut MySqlConnection,
+        transaction: &mut Transaction,
         owner: OwnerId,
     ) -> Result<Balances, LedgerError> {
         let (from, to) = lock_both(transaction, self.from, self.to).await?;
@@ -95,7 +94,7 @@ impl Command for MakeTransfer {
 
     async fn apply(
         &self,
-        transaction: &mut MySqlConnection,
+        transaction: &mut Transaction,
         before: Balances,
         transfer: &Transfer,
     ) -> Result<(), LedgerError> {
@@ -118,7 +117,6 @@ impl Command for MakeTransfer {
             transfer.created_at
         )
         .execute(&mut *transaction)
-        .traced("INSERT transfers")
         .await?;
         entries::post(
             transaction,
@@ -149,7 +147,7 @@ struct Locked {
 ///
 /// One statement for each: a `WHERE id IN (…)` may be read by a scan, which locks what it passes.
 async fn lock_both(
-    transaction: &mut MySqlConnection,
+    transaction: &mut Transaction,
     from: AccountId,
     to: AccountId,
 ) -> Result<(Option<Locked>, Option<Locked>), LedgerError> {
@@ -163,10 +161,7 @@ async fn lock_both(
 }
 
 /// Locks an account that somebody owns. Equity is nobody's: it is neither found nor locked for long.
-async fn lock(
-    transaction: &mut MySqlConnection,
-    id: AccountId,
-) -> Result<Option<Locked>, LedgerError> {
+async fn lock(transaction: &mut Transaction, id: AccountId) -> Result<Option<Locked>, LedgerError> {
     if id == entries::EQUITY {
         return Ok(None);
     }
@@ -176,13 +171,12 @@ async fn lock(
         id
     )
     .fetch_optional(transaction)
-    .traced("SELECT accounts")
     .await?;
     Ok(account)
 }
 
 async fn set_balance(
-    transaction: &mut MySqlConnection,
+    transaction: &mut Transaction,
     account: AccountId,
     balance: Cents,
 ) -> Result<(), LedgerError> {
@@ -192,7 +186,6 @@ async fn set_balance(
         account
     )
     .execute(transaction)
-    .traced("UPDATE accounts")
     .await?;
     Ok(())
 }

@@ -18,7 +18,6 @@ mod status;
 
 use askama::Template;
 use axum::{
-    Router,
     extract::Request,
     middleware::{self, Next},
     response::{IntoResponse, Redirect, Response},
@@ -32,9 +31,8 @@ use http::{
 use self::panel::Draft;
 use crate::{
     db,
-    methods::only,
     problem::{FieldError, Problem},
-    state::AppState,
+    routes::Routes,
 };
 
 /// What a page may load and where its forms may go: our style sheet and icon, and here.
@@ -65,22 +63,22 @@ const APART: [(HeaderName, HeaderValue); 4] = [
 ];
 
 /// Every page, form target and static file.
-pub fn routes() -> Router<AppState> {
+pub fn routes() -> Routes {
     const READ: &str = "GET, HEAD, OPTIONS";
     const SENT: &str = "POST, OPTIONS";
-    Router::new()
-        .route("/", only(READ, get(home::show)))
-        .route("/owners", only(SENT, post(home::new_owner)))
-        .route("/accounts", only(SENT, post(home::open_account)))
-        .route("/transfers", only(SENT, post(home::send_money)))
-        .route("/sign-out", only(SENT, post(home::sign_out)))
-        .route("/accounts/{id}", only(READ, get(account::show)))
-        .route("/status", only(READ, get(status::show)))
-        .layer(middleware::from_fn(db::per_request))
-        .route("/problems", only(READ, get(problems::list)))
-        .route("/problems/{slug}", only(READ, get(problems::show)))
-        .layer(middleware::from_fn(guarded))
-        .route("/static/{name}", only(READ, get(assets::show)))
+    Routes::new()
+        .route("/", READ, get(home::show))
+        .route("/owners", SENT, post(home::new_owner))
+        .route("/accounts", SENT, post(home::open_account))
+        .route("/transfers", SENT, post(home::send_money))
+        .route("/sign-out", SENT, post(home::sign_out))
+        .route("/accounts/{id}", READ, get(account::show))
+        .route("/status", READ, get(status::show))
+        .around(|router| router.layer(middleware::from_fn(db::per_request)))
+        .route("/problems", READ, get(problems::list))
+        .route("/problems/{slug}", READ, get(problems::show))
+        .around(|router| router.layer(middleware::from_fn(guarded)))
+        .route("/static/{name}", READ, get(assets::show))
 }
 
 async fn guarded(request: Request, next: Next) -> Response {

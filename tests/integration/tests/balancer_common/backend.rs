@@ -5,18 +5,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
+use harness::server_config;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
-use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -96,7 +94,8 @@ impl Backend {
 
     /// Listens (again) on its port, with its identity as it is now.
     pub(crate) fn revive(&mut self) -> Result<()> {
-        let acceptor = TlsAcceptor::from(Arc::new(server_config(&self.identity)?));
+        let tls = server_config(&self.identity, &[b"h2", b"http/1.1"])?;
+        let acceptor = TlsAcceptor::from(Arc::new(tls));
         let socket = TcpSocket::new_v4()?;
         socket.set_reuseaddr(true)?;
         socket.bind(([127, 0, 0, 1], self.port).into())?;
@@ -166,23 +165,6 @@ impl Drop for Backend {
             serving.abort();
         }
     }
-}
-
-fn server_config(identity: &Path) -> Result<ServerConfig> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(identity.join("ca.crt"))? {
-        roots.add(certificate?)?;
-    }
-    let chain =
-        CertificateDer::pem_file_iter(identity.join("tls.crt"))?.collect::<Result<_, _>>()?;
-    let key = PrivateKeyDer::from_pem_file(identity.join("tls.key"))?;
-    let clients = WebPkiClientVerifier::builder(Arc::new(roots)).build()?;
-    let mut config = ServerConfig::builder()
-        .with_client_cert_verifier(clients)
-        .with_single_cert(chain, key)
-        .context("a certificate and its key")?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(config)
 }
 
 async fn accept(listener: TcpListener, acceptor: TlsAcceptor, state: Arc<State>) {
