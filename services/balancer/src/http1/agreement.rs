@@ -54,31 +54,31 @@ trait Kind: Sized {
 }
 
 /// Checks requests: `bytes` are all that comes on a connection, `cuts` where they are cut on their way, again and again.
-pub fn check_requests(bytes: &[u8], cuts: &[usize], limits: &Limits) {
+pub(super) fn check_requests(bytes: &[u8], cuts: &[usize], limits: &Limits) {
     check::<RequestHead>(bytes, cuts, limits, Answering::Other);
 }
 
 /// Checks responses, all of which answer the same.
-pub fn check_responses(bytes: &[u8], cuts: &[usize], limits: &Limits, answering: Answering) {
+pub(super) fn check_responses(bytes: &[u8], cuts: &[usize], limits: &Limits, answering: Answering) {
     check::<ResponseHead>(bytes, cuts, limits, answering);
 }
 
 /// What the codec alone makes of some bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Outcome {
+pub(super) struct Outcome {
     /// Why it stopped, if it did.
-    pub refusal: Option<Refusal>,
+    pub(super) refusal: Option<Refusal>,
     /// Whether there were messages and nothing is missing of the last one.
-    pub is_whole: bool,
+    pub(super) is_whole: bool,
 }
 
 /// What the codec makes of the requests on a connection.
-pub fn requests(bytes: &[u8], limits: &Limits) -> Outcome {
+pub(super) fn requests(bytes: &[u8], limits: &Limits) -> Outcome {
     outcome::<RequestHead>(bytes, limits, Answering::Other)
 }
 
 /// What the codec makes of the responses on a connection.
-pub fn responses(bytes: &[u8], limits: &Limits, answering: Answering) -> Outcome {
+pub(super) fn responses(bytes: &[u8], limits: &Limits, answering: Answering) -> Outcome {
     outcome::<ResponseHead>(bytes, limits, answering)
 }
 

@@ -7,7 +7,7 @@ use crate::http1::{Answering, Framing, Limits};
 
 /// What is to be said of some bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict<T> {
+pub(super) enum Verdict<T> {
     /// There are not enough of them.
     Incomplete,
     /// They break a rule.
@@ -17,39 +17,39 @@ pub enum Verdict<T> {
 }
 
 /// Name and value, as they were written.
-pub type Field = (Vec<u8>, Vec<u8>);
+pub(super) type Field = (Vec<u8>, Vec<u8>);
 
 /// What a request means.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
-pub struct Request {
-    pub method: String,
-    pub target: String,
-    pub path: String,
-    pub authority: String,
-    pub version_minor: u8,
-    pub framing: Framing,
-    pub keep_alive: bool,
-    pub expects_continue: bool,
-    pub upgrade: Option<String>,
-    pub fields: Vec<Field>,
+pub(super) struct Request {
+    pub(super) method: String,
+    pub(super) target: String,
+    pub(super) path: String,
+    pub(super) authority: String,
+    pub(super) version_minor: u8,
+    pub(super) framing: Framing,
+    pub(super) keep_alive: bool,
+    pub(super) expects_continue: bool,
+    pub(super) upgrade: Option<String>,
+    pub(super) fields: Vec<Field>,
 }
 
 /// What a response means.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
-pub struct Response {
-    pub status: u16,
-    pub reason: Vec<u8>,
-    pub version_minor: u8,
-    pub framing: Framing,
-    pub keep_alive: bool,
-    pub upgrade: Option<String>,
-    pub fields: Vec<Field>,
+pub(super) struct Response {
+    pub(super) status: u16,
+    pub(super) reason: Vec<u8>,
+    pub(super) version_minor: u8,
+    pub(super) framing: Framing,
+    pub(super) keep_alive: bool,
+    pub(super) upgrade: Option<String>,
+    pub(super) fields: Vec<Field>,
 }
 
 /// A request's head at the beginning of `bytes`.
-pub fn request(bytes: &[u8], limits: &Limits) -> Verdict<Request> {
+pub(super) fn request(bytes: &[u8], limits: &Limits) -> Verdict<Request> {
     // RFC 9112, 2.2: one empty line is passed over.
     let blank = if bytes.starts_with(b"\r\n") { 2 } else { 0 };
     let bytes = &bytes[blank..];
@@ -68,7 +68,7 @@ pub fn request(bytes: &[u8], limits: &Limits) -> Verdict<Request> {
 }
 
 /// A response's head at the beginning of `bytes`.
-pub fn response(bytes: &[u8], limits: &Limits, answering: Answering) -> Verdict<Response> {
+pub(super) fn response(bytes: &[u8], limits: &Limits, answering: Answering) -> Verdict<Response> {
     match section(bytes, limits.head_bytes_max, limits.fields_max + 1) {
         Verdict::Incomplete => Verdict::Incomplete,
         Verdict::Refused => Verdict::Refused,
@@ -80,7 +80,7 @@ pub fn response(bytes: &[u8], limits: &Limits, answering: Answering) -> Verdict<
 }
 
 /// Chunked content at the beginning of `bytes`: its data as far as it goes, and how it ends, which is with these trailers.
-pub fn chunks(bytes: &[u8], limits: &Limits) -> (Vec<u8>, Verdict<Vec<Field>>) {
+pub(super) fn chunks(bytes: &[u8], limits: &Limits) -> (Vec<u8>, Verdict<Vec<Field>>) {
     let mut data = Vec::new();
     let mut at = 0;
     let mut overhead: i128 = 0;
@@ -214,7 +214,8 @@ fn request_of(lines: &[&[u8]], limits: &Limits) -> Option<Request> {
             return None;
         }
         // The RFC lets a client of HTTP/1.0 leave Host out, and here it is not needed.
-        if !same_host(authority) && !(host.is_none() && version_minor == 0) {
+        let may_be_absent = host.is_none() && version_minor == 0;
+        if !(same_host(authority) || may_be_absent) {
             return None;
         }
         let target = match rest {
@@ -564,7 +565,7 @@ fn minor(version: &str) -> Option<u8> {
 }
 
 /// All values of one name.
-pub fn values<'a>(fields: &'a [Field], name: &str) -> Vec<&'a [u8]> {
+pub(super) fn values<'a>(fields: &'a [Field], name: &str) -> Vec<&'a [u8]> {
     let of_name = fields
         .iter()
         .filter(|(of, _)| of.eq_ignore_ascii_case(name.as_bytes()));
@@ -572,7 +573,7 @@ pub fn values<'a>(fields: &'a [Field], name: &str) -> Vec<&'a [u8]> {
 }
 
 /// The members of a list that are not empty.
-pub fn list(value: &[u8]) -> Vec<&[u8]> {
+pub(super) fn list(value: &[u8]) -> Vec<&[u8]> {
     let members = value.split(|byte| *byte == b',').map(without_blanks);
     members.filter(|member| !member.is_empty()).collect()
 }
