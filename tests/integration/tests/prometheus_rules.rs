@@ -11,7 +11,7 @@ async fn check(what: &[&str], directory: &Path, pki: &Path) -> Result<(bool, Str
     let image = base_image(
         "prometheus",
         "HOLDFAST_PROMETHEUS_IMAGE",
-        "prom/prometheus:v3.5.0",
+        "prom/prometheus:v3.13.0",
     );
     let checked = Command::new("docker")
         .args(["run", "--rm", "--network=none", "--user=0:0"])
