@@ -5,8 +5,8 @@
 //! another balancer would need, so two of them share a port and either can go at any time.
 //!
 //! Where to read on: [`least_connections`] and [`lease`] choose and count, [`health`] and [`retry`] judge, [`headers`] and [`redirect`]
-//! rewrite, [`http1`] reads and writes messages; none of them knows pingora. [`exchange`] ties them to pingora's hooks, [`accept`] and
-//! [`client_stream`] to its connections.
+//! rewrite, [`http1`] reads and writes messages (the exchange is to be moved onto it); none of them knows pingora. [`exchange`] ties them
+//! to pingora's hooks, [`accept`] and [`client_stream`] to its connections.
 
 pub mod accept;
 pub mod access_log;
