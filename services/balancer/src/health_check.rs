@@ -12,6 +12,7 @@ use rustls::client::Resumption;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, lookup_host};
+use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -23,8 +24,9 @@ use crate::health::{Health, Outcome, State};
 /// The longest head of an answer that is read: only its first line matters.
 const ANSWER_BYTES_MAX: usize = 4096;
 
-/// Watches one backend until it is dropped.
-pub async fn watch(edge: Arc<Edge>, backend: Arc<Backend>) {
+/// Watches one backend until it is dropped; tells whether the first look found it up.
+pub async fn watch(edge: Arc<Edge>, backend: Arc<Backend>, first_look: mpsc::Sender<bool>) {
+    let mut first_look = Some(first_look);
     let policy = edge.config.health.policy();
     let mut health = Health::starting();
     loop {
@@ -47,6 +49,10 @@ pub async fn watch(edge: Arc<Edge>, backend: Arc<Backend>) {
             }
         }
         backend.stands(health.state(), reason);
+        if let Some(first_look) = first_look.take() {
+            // There is room for one of each backend; after the start nobody listens.
+            let _ = first_look.try_send(health.state() == State::Up);
+        }
         let pause = health.next_check(&policy, rand::random());
         tokio::select! {
             () = sleep(pause) => {}

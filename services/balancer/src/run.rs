@@ -11,7 +11,7 @@ use pingora_core::apps::HttpServerApp;
 use pingora_core::server::configuration::ServerConf;
 use pingora_proxy::{HttpProxy, http_proxy};
 use telemetry::metrics::{self, Endpoint};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use crate::accept::{self, Https, Service};
@@ -53,6 +53,26 @@ async fn serve(config: Config) -> Result<Arc<Edge>> {
     let peers = Arc::new(peers);
     let proxy = Arc::new(proxy(&edge, &identity, Arc::clone(&peers)));
     let https = Arc::new(Https::new(&edge, Arc::clone(&proxy)));
+
+    send_spans(&edge)?;
+    tokio::spawn(answer_prometheus(Arc::clone(&edge)).await?);
+    let (first_look, first_looks) = mpsc::channel(backends.len());
+    for backend in backends.iter() {
+        tokio::spawn(health_check::watch(
+            Arc::clone(&edge),
+            Arc::clone(backend),
+            first_look.clone(),
+        ));
+    }
+    drop(first_look);
+    tokio::spawn(follow_identity(
+        Arc::clone(&edge),
+        peers,
+        Arc::clone(&https),
+    ));
+    tokio::spawn(namespace::end_with_it());
+
+    someone_is_up(first_looks).await;
     let ports = [
         (
             accept::listen(config.listen.https)?,
@@ -60,16 +80,8 @@ async fn serve(config: Config) -> Result<Arc<Edge>> {
         ),
         (accept::listen(config.listen.redirect)?, Service::Redirect),
     ];
-
-    send_spans(&edge)?;
-    tokio::spawn(answer_prometheus(Arc::clone(&edge)).await?);
-    for backend in backends.iter() {
-        tokio::spawn(health_check::watch(Arc::clone(&edge), Arc::clone(backend)));
-    }
-    tokio::spawn(follow_identity(Arc::clone(&edge), peers, https));
+    // Whoever asks how it is learns that it listens.
     tokio::spawn(answer_admin(Arc::clone(&edge)));
-    tokio::spawn(namespace::end_with_it());
-
     let (announce, announced) = watch::channel(false);
     for (listener, service) in ports {
         tracing::info!(address = %listener.local_addr()?, "listening");
@@ -86,6 +98,12 @@ async fn serve(config: Config) -> Result<Arc<Edge>> {
     announce.send_replace(true);
     finish(&edge, &proxy).await;
     Ok(edge)
+}
+
+/// Waits for the first look that finds a backend up, or until each was looked at once. Another balancer may listen on the same port:
+/// as soon as this one does, too, it is given its share of the connections, and would have nobody to send them to.
+async fn someone_is_up(mut first_looks: mpsc::Receiver<bool>) {
+    while first_looks.recv().await == Some(false) {}
 }
 
 /// Waits for what is in flight; then for idle connections to be idle for sure; then closes them.

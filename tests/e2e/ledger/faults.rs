@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use harness::compose::Stack;
+use harness::{compose::Stack, wait_until};
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
@@ -128,11 +128,30 @@ pub(crate) async fn containers_replaced_in_turn_under_load_fail_no_request(
                 "--force-recreate",
                 service,
             ])?;
+            // In turn: the next one goes when both balancers send to this one again.
+            all_in_rotation(stack).await?;
             load.goes_on(200).await?;
         }
         Ok(())
     })
     .await
+}
+
+/// Waits until each balancer sends to both web servers.
+async fn all_in_rotation(stack: &Stack) -> Result<()> {
+    for balancer in ["balancer-1", "balancer-2"] {
+        let status = ["exec", "-T", balancer, "balancer", "status", "--json"];
+        wait_until(
+            &format!("{balancer} sends to both"),
+            ANSWER_WITHIN,
+            async || {
+                let status = stack.compose(&status).unwrap_or_default();
+                status.matches(r#""state":"up""#).count() == 2
+            },
+        )
+        .await?;
+    }
+    Ok(())
 }
 
 /// Eight owners who write and read for as long as `happens` takes, and not one of whose requests may fail. Half of them speak HTTP/2, the

@@ -2,9 +2,11 @@
 
 mod balancer_common;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use balancer_common::{Backend, SOON, World, problem};
-use harness::{free_port, wait_until};
+use harness::{Program, free_port, wait_until};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn services_start_in_any_order() -> Result<()> {
@@ -24,6 +26,33 @@ async fn services_start_in_any_order() -> Result<()> {
     ensure!(two.received().len() == 1);
     let _one = Backend::start("web-1", &world.identity("web-1", "web")?, ports[0]).await?;
     balancer.wait_for_states(&["up", "up"]).await
+}
+
+/// Another balancer may listen on the same port: one that listened before it had looked at its backends would be given connections, and
+/// have nobody to send them to.
+#[tokio::test(flavor = "multi_thread")]
+async fn it_listens_only_when_it_has_looked_at_its_backends() -> Result<()> {
+    let world = World::new()?;
+    let silent = TcpListener::bind(("127.0.0.1", 0)).await?;
+    let backends = [("web-1", silent.local_addr()?.port())];
+    let (https, redirect) = (free_port()?, free_port()?);
+    let keys = "[health]\ntimeout_ms = 60000";
+    let (config, _) = world.write_config(https, redirect, "balancer-1", &backends, keys)?;
+    let config = config.display().to_string();
+    let balancer = Program::spawn("balancer", ["--config", &config], [])?;
+    let (look, _) = timeout(SOON, silent.accept())
+        .await
+        .with_context(|| balancer.log().join("\n"))??;
+    for port in [https, redirect] {
+        let early = TcpStream::connect(("127.0.0.1", port)).await;
+        ensure!(early.is_err(), "port {port} is open before a look is over");
+    }
+    drop(look);
+    wait_until("it listens", SOON, async || {
+        TcpStream::connect(("127.0.0.1", https)).await.is_ok()
+    })
+    .await
+    .with_context(|| balancer.log().join("\n"))
 }
 
 #[tokio::test(flavor = "multi_thread")]
