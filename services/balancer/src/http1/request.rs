@@ -47,8 +47,6 @@ impl RequestHead {
         let blank = match &buffer[..] {
             [b'\r', b'\n', b'\r' | b'\n', ..] => return Err(Refusal::LeadingBlankLines),
             [b'\r', b'\n', ..] => 2,
-            // httparse would pass over it.
-            [b'\n', ..] => return Err(Refusal::BareLf),
             _ => 0,
         };
         let bytes = &buffer[blank..];
@@ -235,6 +233,11 @@ fn read(
         return Err(Refusal::HeadTooLarge);
     }
     let head = &bytes[..len];
+    let token = Span::within(head, token.as_bytes());
+    // httparse takes blank lines before the head, whatever they end in.
+    if token.start() != 0 {
+        return Err(Refusal::RequestLine);
+    }
     let mut facts = Facts::default();
     collect(head, request.headers, &mut fields, |known, value| {
         facts.add(known, value)
@@ -242,7 +245,7 @@ fn read(
     if target.len() > limits.target_bytes_max {
         return Err(Refusal::TargetTooLong);
     }
-    let method = Method::of(token.as_bytes());
+    let method = Method::of(token.of(head));
     let place = place(method, target.as_bytes(), &facts, version_minor)?;
     let framing = facts.seen.framing(version_minor, &fields, head)?;
     if method == Method::Trace && framing.has_content() {
@@ -251,7 +254,7 @@ fn read(
     let head = RequestHead {
         fields,
         method,
-        token: Span::within(head, token.as_bytes()),
+        token,
         target: Span::within(head, place.target),
         path: Span::within(head, &place.target[..place.path_len]),
         authority: Span::within(head, place.authority),
