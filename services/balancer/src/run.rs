@@ -54,7 +54,9 @@ async fn serve(config: Config) -> Result<Arc<Edge>> {
     let proxy = Arc::new(proxy(&edge, &identity, Arc::clone(&peers)));
     let https = Arc::new(Https::new(&edge, Arc::clone(&proxy)));
 
-    send_spans(&edge)?;
+    // Spans leave by a thread of their own.
+    let tls = edge.identity.client_of("telemetry");
+    edge.traces.start(edge.metrics.registry(), tls)?;
     tokio::spawn(answer_prometheus(Arc::clone(&edge)).await?);
     let (first_look, first_looks) = mpsc::channel(backends.len());
     for backend in backends.iter() {
@@ -159,16 +161,6 @@ async fn follow_identity(edge: Arc<Edge>, peers: Arc<Peers>, https: Arc<Https>) 
         }
     };
     watch.follow(changed).await;
-}
-
-/// Spans leave by a thread of their own, to a server of the role `telemetry`.
-fn send_spans(edge: &Edge) -> Result<()> {
-    let identity = edge.identity.clone();
-    let tls = move || {
-        let identity = identity.current();
-        identity.client_config(Some("telemetry"), &[b"http/1.1"])
-    };
-    Ok(edge.traces.start(edge.metrics.registry(), tls)?)
 }
 
 /// Listens for Prometheus; what it returns answers.

@@ -264,6 +264,18 @@ impl IdentityWatch {
         self.identity.load_full()
     }
 
+    /// TLS for a client of servers of this role that speak HTTP/1.1, made anew from the last good set whenever it is asked for.
+    pub fn client_of(
+        &self,
+        server_role: &'static str,
+    ) -> impl Fn() -> Arc<ClientConfig> + Send + 'static {
+        let watch = self.clone();
+        move || {
+            let identity = watch.current();
+            identity.client_config(Some(server_role), &[b"http/1.1"])
+        }
+    }
+
     /// Looks once. Returns the new set if there is one.
     ///
     /// # Errors

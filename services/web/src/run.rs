@@ -85,11 +85,7 @@ async fn live(config: Config, traces: &Traces) -> anyhow::Result<()> {
         )
     })?;
 
-    let ours = identity.clone();
-    traces.start(&state.registry, move || {
-        let ours = ours.current();
-        ours.client_config(Some("telemetry"), &[b"http/1.1"])
-    })?;
+    traces.start(&state.registry, identity.client_of("telemetry"))?;
     let endpoint = Endpoint::bind(
         &config.metrics,
         "web",
