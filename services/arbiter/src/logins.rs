@@ -39,33 +39,13 @@ impl RefusedLogins {
 
 #[cfg(test)]
 mod tests {
-    use replication::{GtidSet, SemiSyncFacts, ServerFacts};
-
     use super::*;
 
     fn said(boot: &str, refused_logins: u64) -> BTreeMap<String, Observation> {
         let facts = Facts {
             boot: boot.to_owned(),
-            server: ServerFacts {
-                uuid: String::new(),
-                read_only: true,
-                super_read_only: true,
-                offline_mode: true,
-                executed: GtidSet::default(),
-                purged: GtidSet::default(),
-            },
-            replica: None,
-            semi_sync: SemiSyncFacts {
-                source_enabled: false,
-                source_lossless: true,
-                source_active: false,
-                clients: 0,
-                waiting_sessions: 0,
-                replica_enabled: true,
-                replica_active: false,
-            },
-            row: None,
             refused_logins,
+            ..Facts::of_a_new_server("")
         };
         [("mysql-1".to_owned(), Ok(facts))].into()
     }

@@ -45,24 +45,16 @@ impl Metrics {
             registry.register(Box::new(gauges.clone()))?;
             Ok::<_, prometheus::Error>(gauges)
         };
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            let counters = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(counters.clone()))?;
+            Ok::<_, prometheus::Error>(counters)
+        };
         let lag = Gauge::new(
             "arbiter_replica_lag_seconds",
             "The age of what the replica has received and not applied; -1 where it is not known.",
         )?;
         registry.register(Box::new(lag.clone()))?;
-        let steps = IntCounterVec::new(
-            Opts::new("arbiter_steps_total", "Steps, by what came of them."),
-            &["step", "outcome"],
-        )?;
-        registry.register(Box::new(steps.clone()))?;
-        let access_denied = IntCounterVec::new(
-            Opts::new(
-                "arbiter_mysql_access_denied_total",
-                "Logins that a server has refused while it was looked at: a certificate of another role, a wrong password, no such account.",
-            ),
-            &["server"],
-        )?;
-        registry.register(Box::new(access_denied.clone()))?;
         registry.register(Box::new(PulledCounter::new(
             "arbiter_role_refusals_total",
             "Certificates of our authority that were refused for their role.",
@@ -98,8 +90,16 @@ impl Metrics {
                 "1 if the server is in the durable in-sync set.",
                 &["server"],
             )?,
-            steps,
-            access_denied,
+            steps: counters(
+                "arbiter_steps_total",
+                "Steps, by what came of them.",
+                &["step", "outcome"],
+            )?,
+            access_denied: counters(
+                "arbiter_mysql_access_denied_total",
+                "Logins that a server has refused while it was looked at: a certificate of another role, a wrong password, no such account.",
+                &["server"],
+            )?,
             certificate_days_left: gauge(
                 "arbiter_certificate_days_left",
                 "Whole days until our certificate expires.",

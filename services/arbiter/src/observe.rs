@@ -30,6 +30,34 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// Of a server that was just initialised, closed as it boots.
+    #[cfg(test)]
+    pub(crate) fn of_a_new_server(uuid: &str) -> Self {
+        Self {
+            boot: "0".to_owned(),
+            server: ServerFacts {
+                uuid: uuid.to_owned(),
+                read_only: true,
+                super_read_only: true,
+                offline_mode: true,
+                executed: GtidSet::default(),
+                purged: GtidSet::default(),
+            },
+            replica: None,
+            semi_sync: SemiSyncFacts {
+                source_enabled: false,
+                source_lossless: true,
+                source_active: false,
+                clients: 0,
+                waiting_sessions: 0,
+                replica_enabled: true,
+                replica_active: false,
+            },
+            row: None,
+            refused_logins: 0,
+        }
+    }
+
     /// All that it has: executed, or received and not applied yet.
     #[must_use]
     pub fn holds(&self) -> GtidSet {

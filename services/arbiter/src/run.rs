@@ -82,11 +82,7 @@ async fn live(config: Config, traces: Traces) -> Result<()> {
         &registry,
     )
     .await?;
-    let ours = watch.clone();
-    traces.start(&registry, move || {
-        let ours = ours.current();
-        ours.client_config(Some("telemetry"), &[b"http/1.1"])
-    })?;
+    traces.start(&registry, watch.client_of("telemetry"))?;
     tokio::spawn(answer_prometheus(
         endpoint,
         watch,
@@ -254,10 +250,11 @@ impl Arbiter {
     async fn once(&mut self, status: &watch::Sender<Known>) -> Result<bool> {
         let look = self.look().await;
         let decision = decide(&self.pair, self.state.as_ref(), &look);
-        let known = self.tell(&decision, &look, status);
+        self.tell(&decision, &look, status);
         if decision.steps.is_empty() {
             return Ok(false);
         }
+        let (known, _) = status.borrow().clone();
         let mut trace = Trace::begin();
         let lines = tracing::info_span!("decision", trace_id = %trace.id());
         let carried_out = self.carry_out(&decision, &mut trace);
@@ -314,7 +311,7 @@ impl Arbiter {
     }
 
     /// Says what is known now to all who ask, and what has changed to the log.
-    fn tell(&mut self, decision: &Decision, look: &Look, status: &watch::Sender<Known>) -> Status {
+    fn tell(&mut self, decision: &Decision, look: &Look, status: &watch::Sender<Known>) {
         let beat = beat(self.state.as_ref(), look);
         self.beat.send_if_modified(|before| {
             let changed = *before != beat;
@@ -336,8 +333,7 @@ impl Arbiter {
             }
             self.said = said;
         }
-        status.send_replace((now.clone(), Some(Instant::now())));
-        now
+        status.send_replace((now, Some(Instant::now())));
     }
 }
 

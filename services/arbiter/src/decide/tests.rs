@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
-use replication::{ClusterRow, GtidSet, ReplicaFacts, SemiSyncFacts, ServerFacts};
+use replication::{ClusterRow, GtidSet, ReplicaFacts};
 use time::macros::datetime;
 
 use super::*;
@@ -48,29 +48,7 @@ struct Model {
 impl Model {
     fn new(uuid: &str) -> Self {
         Self {
-            facts: Facts {
-                boot: "0".to_owned(),
-                server: ServerFacts {
-                    uuid: uuid.to_owned(),
-                    read_only: true,
-                    super_read_only: true,
-                    offline_mode: true,
-                    executed: GtidSet::default(),
-                    purged: GtidSet::default(),
-                },
-                replica: None,
-                semi_sync: SemiSyncFacts {
-                    source_enabled: false,
-                    source_lossless: true,
-                    source_active: false,
-                    clients: 0,
-                    waiting_sessions: 0,
-                    replica_enabled: true,
-                    replica_active: false,
-                },
-                row: None,
-                refused_logins: 0,
-            },
+            facts: Facts::of_a_new_server(uuid),
             runs: true,
             boots: 0,
             log: GtidSet::default(),
