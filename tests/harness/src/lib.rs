@@ -21,6 +21,7 @@ pub mod capture;
 pub mod compose;
 mod docker;
 mod identity;
+mod metric;
 mod mysql_image;
 pub mod namespace;
 mod pair;
@@ -34,6 +35,7 @@ mod wait;
 
 pub use base_image::base_image;
 pub use identity::{Identities, server_config};
+pub use metric::metric;
 pub use mysql_image::MysqlImage;
 pub use pair::Pair;
 pub use port::free_port;

@@ -9,8 +9,8 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use harness::{
-    Account, Direction, Pair, Program, Proxy, Server, Span, TraceStore, free_port, wait_for,
-    wait_until,
+    Account, Direction, Pair, Program, Proxy, Server, Span, TraceStore, free_port, metric,
+    wait_for, wait_until,
 };
 use rand::RngExt;
 use serde_json::Value;
@@ -87,12 +87,7 @@ impl Arbiter {
     async fn metric(&self, name: &str) -> Result<u64> {
         let text = chassis::admin::call(&self.socket, "metrics", SETTLED).await?;
         let text: String = serde_json::from_str(&text)?;
-        let value = text
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        Ok(value
-            .with_context(|| format!("no {name} in\n{text}"))?
-            .parse()?)
+        metric(&text, name)
     }
 
     async fn status(&self) -> Option<Value> {

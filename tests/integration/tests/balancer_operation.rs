@@ -250,8 +250,5 @@ async fn metric(socket: &std::path::Path, name: &str) -> Result<u64> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;
     let text: String = serde_json::from_str(answer.strip_prefix("ok ").context("refused")?)?;
-    let value = text
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    Ok(value.context("no such metric")?.parse()?)
+    harness::metric(&text, name)
 }

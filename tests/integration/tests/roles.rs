@@ -13,7 +13,7 @@ use chassis::{
     identity::Identity,
     matrix::{Usage, matrix},
 };
-use harness::{Identities, Program, free_port, wait_for};
+use harness::{Identities, Program, free_port, metric, wait_for};
 use rustls::pki_types::ServerName;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -129,10 +129,7 @@ impl Running {
             port.context("no port for metrics")?,
         )
         .await?;
-        let metric = format!("{}_role_refusals_total ", self.name);
-        let value = text.lines().find_map(|line| line.strip_prefix(&metric));
-        let value = value.with_context(|| format!("no {metric}in\n{text}"))?;
-        Ok(value.trim().parse()?)
+        metric(&text, &format!("{}_role_refusals_total", self.name))
     }
 
     fn said(&self) -> usize {

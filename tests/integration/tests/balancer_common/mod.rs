@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use harness::{Program, free_port, wait_for, wait_until};
+use harness::{Program, free_port, metric, wait_for, wait_until};
 use pki::{Authority, LEAF_DAYS, Request, Usage, write_consumer};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -253,13 +253,7 @@ impl Balancer {
     /// The value of a metric, by its name and labels as they are written.
     pub(crate) async fn metric(&self, name: &str) -> Result<u64> {
         let text = self.admin("metrics").await?;
-        let text = text.as_str().context("no text")?;
-        let line = text
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        Ok(line
-            .with_context(|| format!("no {name} in\n{text}"))?
-            .parse()?)
+        metric(text.as_str().context("no text")?, name)
     }
 
     /// A line of the access log.
