@@ -16,10 +16,7 @@ use crate::base_image::{base_image, named};
 use crate::docker::docker;
 use crate::{compose, program, run};
 
-/// What [`MysqlImage::get`] is made from when nothing else is said: the stack's own default.
-const OFFICIAL: &str = "mysql:9.7";
-
-/// What says something else.
+/// What says what [`MysqlImage::get`] is made from, where it is not the stack's own default.
 const VARIABLE: &str = "MYSQL_IMAGE";
 
 /// How long a seed is kept after the sources have moved on.
@@ -158,7 +155,7 @@ async fn find_or_build() -> Result<MysqlImage> {
     };
     let lock = lock("image")?;
     if docker(["image", "inspect", image.name()]).await.is_err() {
-        let base = base_image("mysql", VARIABLE, OFFICIAL).await?;
+        let base = base_image("mysql", VARIABLE).await?;
         let argument = format!("MYSQL_IMAGE={base}");
         docker([
             "build".as_ref(),

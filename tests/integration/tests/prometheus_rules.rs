@@ -8,11 +8,7 @@ use tokio::process::Command;
 
 /// Runs `promtool check WHAT` on this directory as `/etc/prometheus`; gives whether it found nothing wrong, and what it said.
 async fn check(what: &[&str], directory: &Path, pki: &Path) -> Result<(bool, String)> {
-    let image = base_image(
-        "prometheus",
-        "HOLDFAST_PROMETHEUS_IMAGE",
-        "prom/prometheus:v3.13.0",
-    );
+    let image = base_image("prometheus", "HOLDFAST_PROMETHEUS_IMAGE");
     let checked = Command::new("docker")
         .args(["run", "--rm", "--network=none", "--user=0:0"])
         .arg(format!("--label={}={}", run::LABEL, run::id()))
