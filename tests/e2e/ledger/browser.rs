@@ -47,8 +47,10 @@ async fn open_account(
     browser.fill("#opening", opening).await?;
     browser.follow("form[action='/accounts'] button").await?;
     let url = browser.url().await?;
-    let id = url.rsplit_once("/accounts/").context("an account's page")?;
-    Ok(id.1.to_owned())
+    let Some((_, id)) = url.rsplit_once("/accounts/") else {
+        anyhow::bail!("{url} shows no account:\n{}", browser.text("body").await?);
+    };
+    Ok(id.to_owned())
 }
 
 /// Sends money by the form.

@@ -62,6 +62,7 @@ impl Browser {
     /// What is missing and cannot be installed, or does not start.
     pub async fn start(ca: &Path) -> Result<Self> {
         install()?;
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let home = run::directory("browser")?;
         trust(home.path(), ca)?;
         let (driver, port) = driver(home.path()).await?;
@@ -219,19 +220,24 @@ impl Browser {
     /// # Errors
     /// As above; and when this page stays.
     pub async fn follow(&self, selector: &str) -> Result<()> {
-        let this = self.find("html").await?;
+        let this = self.document().await?;
         self.click(selector).await?;
         wait_for(
             &format!("{selector} leads to another page"),
             COMMAND_MAX,
             async || {
-                // An element of a page that has gone is stale.
-                let gone = self.property(&this, "tagName").await.is_err();
-                let state = self.evaluate("document.readyState").await.ok()?;
-                (gone && state == "complete").then_some(())
+                // In one question, for between two the page may change.
+                let loaded = "document.readyState == 'complete' ? performance.timeOrigin : null";
+                let there = self.evaluate(loaded).await.ok()?;
+                (there.is_number() && there != this).then_some(())
             },
         )
         .await
+    }
+
+    /// What tells this document from the next one at the same place: when it began, in milliseconds with a fraction.
+    async fn document(&self) -> Result<Value> {
+        self.evaluate("performance.timeOrigin").await
     }
 
     /// Types into a field that a selector finds, in place of what is there.
