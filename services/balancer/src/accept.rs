@@ -1,32 +1,27 @@
-//! Listening, accepting, the TLS handshake, and handing connections to the hooks or to the redirect.
+//! Listening, accepting, the TLS handshake, and handing a connection to what speaks its protocol.
 //!
-//! The accept loop is our own, around pingora's acceptor: it bounds connections before any handshake, takes a new certificate with the
-//! next connection, and at a stop announces the end to connections while their requests finish, which pingora's own loop cannot.
+//! One loop for each port accepts, bounds how many connections there are before any handshake, and gives each to a worker, where all of
+//! its life takes place.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
-use arc_swap::ArcSwap;
-use async_trait::async_trait;
-use chassis::identity::{Clients, Identity};
-use pingora_core::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
-use pingora_core::listeners::tls::Acceptor;
-use pingora_core::protocols::http::ServerSession;
-use pingora_core::protocols::http::v2::server::{H2Options, default_h2_options};
-use pingora_core::protocols::l4::stream::Stream as Tcp;
-use pingora_core::server::ShutdownWatch;
-use pingora_proxy::HttpProxy;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
+use tokio_rustls::TlsAcceptor;
 
-use crate::client_stream::{ClientStream, Connection};
+use crate::client_h1;
+use crate::client_h2;
 use crate::edge::{Edge, ms};
-use crate::exchange::{CONNECTION, Proxy};
+use crate::headers::unmapped;
 use crate::plain;
+use crate::socket::Socket;
+use crate::stream::Stream;
 use crate::traffic::Counted;
+use crate::worker::{Phase, Worker, Workers};
 
 /// Connections that the kernel keeps until they are accepted.
 const BACKLOG: u32 = 4096;
@@ -50,128 +45,33 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// What a port does with a connection.
-#[derive(Clone)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Service {
     /// HTTPS.
-    Https(Arc<Https>),
+    Https,
     /// The 308.
     Redirect,
 }
 
-/// TLS, then requests.
-pub struct Https {
-    proxy: Arc<HttpProxy<Proxy>>,
-    acceptor: ArcSwap<Acceptor>,
-    options: HttpServerOptions,
-    streams_max: u32,
-    header_bytes_max: u32,
-}
-
-impl Https {
-    /// Serves requests by `proxy` with the certificate that is current.
-    pub fn new(edge: &Edge, proxy: Arc<HttpProxy<Proxy>>) -> Https {
-        let limits = &edge.config.request;
-        let mut options = HttpServerOptions::default();
-        options.h2_idle_timeout = Some(Duration::from_secs(limits.keep_alive_s));
-        Https {
-            proxy,
-            acceptor: ArcSwap::from_pointee(acceptor(&edge.identity.current())),
-            options,
-            streams_max: limits.http2_streams_max,
-            header_bytes_max: limits.header_bytes_max,
-        }
-    }
-
-    /// The next connection gets another certificate.
-    pub fn identity_changed(&self, identity: &Identity) {
-        self.acceptor.store(Arc::new(acceptor(identity)));
-    }
-
-    async fn serve(
-        self: Arc<Self>,
-        stream: TcpStream,
-        connection: Arc<Connection>,
-        stop: ShutdownWatch,
-    ) {
-        let edge = Arc::clone(&connection.edge);
-        let limit = ms(edge.config.listen.handshake_timeout_ms);
-        let acceptor = self.acceptor.load_full();
-        let Ok(Ok(stream)) = timeout(limit, acceptor.tls_handshake(Tcp::from(stream))).await else {
-            edge.metrics.handshakes_failed.inc();
-            return;
-        };
-        let stream = ClientStream::new(stream, Arc::clone(&connection));
-        let (announce, announced) = watch::channel(false);
-        let app = Arc::new(App {
-            https: self,
-            connection: Arc::clone(&connection),
-        });
-        tokio::select! {
-            _ = app.process_new(Box::new(stream), &announced) => {}
-            () = announce_end(stop, &connection, &announce) => {}
-        }
-    }
-}
-
-/// Tells a connection of the stop, so that it sends GOAWAY; but one that is new only after its first request: a client that has just
-/// connected would be told to go before it could ask, and not every client comes again by itself. Never returns.
-async fn announce_end(
-    mut stop: ShutdownWatch,
-    connection: &Connection,
-    announce: &watch::Sender<bool>,
-) {
-    let _ = stop.wait_for(|stopping| *stopping).await;
-    let _ = timeout(
-        ms(connection.edge.config.stop.quiet_ms),
-        connection.was_asked(),
-    )
-    .await;
-    announce.send_replace(true);
-    std::future::pending().await
-}
-
-fn acceptor(identity: &Identity) -> Acceptor {
-    Acceptor::from_server_config(identity.server_config(Clients::Anybody, &[b"h2", b"http/1.1"]))
-}
-
-/// The requests of one connection. pingora asks it for every one of them, so that the hooks can be told which connection it is.
-struct App {
-    https: Arc<Https>,
-    connection: Arc<Connection>,
-}
-
-#[async_trait]
-impl HttpServerApp for App {
-    async fn process_new_http(
-        self: &Arc<Self>,
-        session: ServerSession,
-        stop: &ShutdownWatch,
-    ) -> Option<ReusedHttpStream> {
-        let serve = self.https.proxy.process_new_http(session, stop);
-        let reusable = CONNECTION.scope(Arc::clone(&self.connection), serve).await;
-        if reusable.is_some() {
-            self.connection.exchange_ended();
-        }
-        reusable
-    }
-
-    fn h2_options(&self) -> Option<H2Options> {
-        let mut options = default_h2_options();
-        options.max_concurrent_streams(self.https.streams_max);
-        options.max_header_list_size(self.https.header_bytes_max);
-        Some(options)
-    }
-
-    fn server_options(&self) -> Option<&HttpServerOptions> {
-        Some(&self.https.options)
-    }
+/// A connection on its way to a worker.
+#[derive(Debug)]
+pub struct Accepted {
+    stream: std::net::TcpStream,
+    client: SocketAddr,
+    service: Service,
+    counted: Counted,
 }
 
 /// Accepts until the stop and for `stop.accept_ms` after it, then whatever is still queued, then closes the port.
-pub async fn accept(edge: Arc<Edge>, listener: TcpListener, service: Service, stop: ShutdownWatch) {
-    let mut announced = stop.clone();
+pub async fn accept(
+    edge: Arc<Edge>,
+    listener: TcpListener,
+    service: Service,
+    workers: Arc<Workers>,
+    mut phase: watch::Receiver<Phase>,
+) {
     let end = async {
-        let _ = announced.wait_for(|stopping| *stopping).await;
+        let _ = phase.wait_for(|phase| *phase >= Phase::Stopping).await;
         sleep(ms(edge.config.stop.accept_ms)).await;
     };
     tokio::pin!(end);
@@ -180,7 +80,8 @@ pub async fn accept(edge: Arc<Edge>, listener: TcpListener, service: Service, st
             accepted = listener.accept() => accepted,
             () = &mut end => break,
         };
-        taken(&edge, accepted, &service, &stop).await;
+        let accepted = accepted.and_then(|(stream, client)| Ok((stream.into_std()?, client)));
+        taken(&edge, accepted, service, &workers).await;
     }
     // What the kernel has queued for this socket would be reset with it. Asked directly: the run-time knows only of what its last look
     // at the kernel has shown.
@@ -190,23 +91,23 @@ pub async fn accept(edge: Arc<Edge>, listener: TcpListener, service: Service, st
     loop {
         match listener.accept() {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-            accepted => taken(&edge, accepted.and_then(of_runtime), &service, &stop).await,
+            accepted => taken(&edge, accepted.and_then(non_blocking), service, &workers).await,
         }
     }
 }
 
-fn of_runtime(
+fn non_blocking(
     (stream, client): (std::net::TcpStream, SocketAddr),
-) -> io::Result<(TcpStream, SocketAddr)> {
+) -> io::Result<(std::net::TcpStream, SocketAddr)> {
     stream.set_nonblocking(true)?;
-    Ok((TcpStream::from_std(stream)?, client))
+    Ok((stream, client))
 }
 
 async fn taken(
     edge: &Arc<Edge>,
-    accepted: io::Result<(TcpStream, SocketAddr)>,
-    service: &Service,
-    stop: &ShutdownWatch,
+    accepted: io::Result<(std::net::TcpStream, SocketAddr)>,
+    service: Service,
+    workers: &Workers,
 ) {
     let (stream, client) = match accepted {
         Ok(accepted) => accepted,
@@ -222,34 +123,44 @@ async fn taken(
         edge.metrics.connections_refused.inc();
         return;
     };
-    let _ = stream.set_nodelay(true);
-    tokio::spawn(serve(
-        Arc::clone(edge),
+    workers.take(Accepted {
         stream,
         client,
+        service,
         counted,
-        service.clone(),
-        stop.clone(),
-    ));
+    });
 }
 
-async fn serve(
-    edge: Arc<Edge>,
-    stream: TcpStream,
-    client: SocketAddr,
-    counted: Counted,
-    service: Service,
-    stop: ShutdownWatch,
-) {
+/// Serves a connection on its worker.
+pub async fn serve(worker: &Rc<Worker>, accepted: Accepted) {
+    let Accepted {
+        stream,
+        client,
+        service,
+        counted,
+    } = accepted;
+    let Ok(stream) = TcpStream::from_std(stream) else {
+        return;
+    };
+    let _ = stream.set_nodelay(true);
     match service {
-        Service::Https(https) => {
-            https
-                .serve(stream, Connection::new(edge, client, counted), stop)
-                .await
-        }
-        Service::Redirect => {
-            let _counted = counted;
-            plain::serve(&edge, stream).await;
-        }
+        Service::Https => https(worker, stream, unmapped(client.ip())).await,
+        Service::Redirect => plain::serve(&worker.edge, stream).await,
+    }
+    drop(counted);
+}
+
+async fn https(worker: &Rc<Worker>, stream: TcpStream, client: IpAddr) {
+    let edge = &worker.edge;
+    let limit = ms(edge.config.listen.handshake_timeout_ms);
+    let acceptor = TlsAcceptor::from(edge.server_tls.load_full());
+    let handshake = acceptor.accept(Socket::new(stream));
+    let Ok(Ok(stream)) = worker.clock.alarm().within(limit, handshake).await else {
+        edge.metrics.handshakes_failed.inc();
+        return;
+    };
+    match stream.get_ref().1.alpn_protocol() {
+        Some(b"h2") => client_h2::serve(worker, stream.into(), client).await,
+        _ => client_h1::serve(worker, Stream::tls(stream), client).await,
     }
 }

@@ -1,39 +1,44 @@
 //! The access log: one JSON line for every request, written by a thread of its own.
 //!
-//! A request never waits for whoever reads the log: the queue is bounded, and what does not fit is dropped and counted.
+//! A request never waits for whoever reads the log. Lines are written by hand into a buffer of the worker ([`Lines`]), which is handed
+//! over when it is large or has waited for a tick; how many may wait is bounded, and what does not fit is dropped and counted.
 
+use std::cell::RefCell;
+use std::fmt::Write as _;
 use std::io::Write;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use prometheus::IntCounter;
-use serde::Serialize;
+use telemetry::trace_context::TraceId;
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 use crate::termination::Termination;
 
-/// How much is gathered before it is written.
+/// How much a worker gathers before it hands over.
 const BATCH_BYTES: usize = 65_536;
 
 /// What is said about a request.
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 pub struct Line<'a> {
+    /// When it ended.
+    pub at: SystemTime,
     /// Of its trace.
-    pub trace_id: String,
+    pub trace_id: TraceId,
     /// The number that the client was told.
     pub request_id: &'a str,
     /// The client's address, without port.
-    pub client: String,
-    /// `HTTP/1.1` or `HTTP/2`.
+    pub client: IpAddr,
+    /// `HTTP/1.0`, `HTTP/1.1` or `HTTP/2`.
     pub protocol: &'static str,
-    /// The method.
-    pub method: &'a str,
+    /// The method; none if the head could not be read.
+    pub method: Option<&'a str>,
     /// The path, without query: a query may hold what should not be in a log.
-    pub path: &'a str,
+    pub path: Option<&'a str>,
     /// The status that was sent, if any.
     pub status: Option<u16>,
     /// The last backend that was chosen.
@@ -43,40 +48,53 @@ pub struct Line<'a> {
     /// Body bytes from the client.
     pub received_bytes: u64,
     /// Body bytes to the client.
-    pub sent_bytes: usize,
+    pub sent_bytes: u64,
     /// From the choice of the last backend to a connection; none if none was made.
-    pub connect_ms: Option<f64>,
+    pub connect: Option<Duration>,
     /// From the head of the request to the head of the answer.
-    pub first_byte_ms: Option<f64>,
+    pub first_byte: Option<Duration>,
     /// From the head of the request to the end.
-    pub duration_ms: f64,
+    pub duration: Duration,
     /// How it ended.
     pub termination: Termination,
+    /// The rule that a refused message breaks.
+    pub refusal: Option<&'static str>,
 }
 
 /// Where lines are handed in.
 #[derive(Debug)]
 pub struct AccessLog {
-    queue: Option<SyncSender<Vec<u8>>>,
+    queue: Option<Sender<Batch>>,
+    lines_max: usize,
     waiting: Arc<AtomicUsize>,
     dropped: IntCounter,
 }
 
+#[derive(Debug, Default)]
+struct Batch {
+    text: Vec<u8>,
+    lines: usize,
+}
+
 impl AccessLog {
-    /// Starts the thread that writes to `out`; at most `lines_max` lines wait for it.
+    /// Starts the thread that writes to `out`. A batch is dropped when `lines_max` lines wait already.
+    ///
+    /// # Errors
+    /// When the thread cannot be started.
     pub fn start(
         out: impl Write + Send + 'static,
         lines_max: usize,
         dropped: IntCounter,
     ) -> std::io::Result<AccessLog> {
-        let (queue, lines) = sync_channel(lines_max);
+        let (queue, batches) = channel();
         let waiting = Arc::new(AtomicUsize::new(0));
         let written = Arc::clone(&waiting);
         thread::Builder::new()
             .name("access-log".to_owned())
-            .spawn(move || write_all(out, &lines, &written))?;
+            .spawn(move || write_all(out, &batches, &written))?;
         Ok(AccessLog {
             queue: Some(queue),
+            lines_max,
             waiting,
             dropped,
         })
@@ -86,20 +104,22 @@ impl AccessLog {
     pub fn disabled(dropped: IntCounter) -> AccessLog {
         AccessLog {
             queue: None,
+            lines_max: 0,
             waiting: Arc::default(),
             dropped,
         }
     }
 
-    /// Hands a line in, or drops it.
-    pub fn write(&self, line: &Line<'_>) {
-        let Some(queue) = &self.queue else { return };
-        self.waiting.fetch_add(1, Ordering::AcqRel);
-        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) =
-            queue.try_send(text_of(line))
-        {
-            self.waiting.fetch_sub(1, Ordering::AcqRel);
-            self.dropped.inc();
+    fn hand_in(&self, batch: Batch) {
+        let lines = batch.lines;
+        let is_full = self.waiting.load(Ordering::Acquire) >= self.lines_max;
+        match &self.queue {
+            Some(queue) if !is_full => {
+                self.waiting.fetch_add(lines, Ordering::AcqRel);
+                // The thread lives as long as this does.
+                let _ = queue.send(batch);
+            }
+            _ => self.dropped.inc_by(lines as u64),
         }
     }
 
@@ -112,45 +132,198 @@ impl AccessLog {
     }
 }
 
-fn text_of(line: &Line<'_>) -> Vec<u8> {
-    /// As every line of every service's log has it.
-    #[derive(Serialize)]
-    struct Whole<'a> {
-        ts: String,
-        level: &'static str,
-        service: &'static str,
-        target: &'static str,
-        message: &'static str,
-        #[serde(flatten)]
-        line: &'a Line<'a>,
+fn write_all(mut out: impl Write, batches: &Receiver<Batch>, waiting: &AtomicUsize) {
+    while let Ok(batch) = batches.recv() {
+        // A log that cannot be written has nowhere to be complained about.
+        let _ = out.write_all(&batch.text).and_then(|()| out.flush());
+        waiting.fetch_sub(batch.lines, Ordering::AcqRel);
     }
-    let whole = Whole {
-        ts: OffsetDateTime::now_utc()
-            .format(&Rfc3339)
-            .unwrap_or_default(),
-        level: "info",
-        service: "balancer",
-        target: "access",
-        message: "request",
-        line,
-    };
-    let mut text = serde_json::to_vec(&whole).expect("text and numbers are always JSON");
-    text.push(b'\n');
-    text
 }
 
-fn write_all(mut out: impl Write, lines: &Receiver<Vec<u8>>, waiting: &AtomicUsize) {
-    while let Ok(mut batch) = lines.recv() {
-        let mut count = 1;
-        while batch.len() < BATCH_BYTES
-            && let Ok(line) = lines.try_recv()
-        {
-            batch.extend_from_slice(&line);
-            count += 1;
+/// The lines of one worker that were not handed over yet.
+#[derive(Debug)]
+pub struct Lines {
+    log: Arc<AccessLog>,
+    batch: RefCell<Batch>,
+    /// The second that was written last, and how.
+    second: RefCell<(u64, String)>,
+}
+
+impl Lines {
+    /// For one worker.
+    pub fn new(log: Arc<AccessLog>) -> Lines {
+        Lines {
+            log,
+            batch: RefCell::default(),
+            second: RefCell::default(),
         }
-        // A log that cannot be written has nowhere to be complained about.
-        let _ = out.write_all(&batch).and_then(|()| out.flush());
-        waiting.fetch_sub(count, Ordering::AcqRel);
+    }
+
+    /// Adds a line.
+    pub fn write(&self, line: &Line<'_>) {
+        if self.log.queue.is_none() {
+            return;
+        }
+        let mut batch = self.batch.borrow_mut();
+        self.put(line, &mut batch.text);
+        batch.lines += 1;
+        if batch.text.len() >= BATCH_BYTES {
+            self.log.hand_in(std::mem::take(&mut *batch));
+        }
+    }
+
+    /// Hands over what there is.
+    pub fn flush(&self) {
+        let mut batch = self.batch.borrow_mut();
+        if batch.lines > 0 {
+            self.log.hand_in(std::mem::take(&mut *batch));
+        }
+    }
+
+    fn put(&self, line: &Line<'_>, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"{\"ts\":\"");
+        self.put_time(line.at, out);
+        out.extend_from_slice(
+            b"\",\"level\":\"info\",\"service\":\"balancer\",\"target\":\"access\",\"message\":\"request\",\"trace_id\":\"",
+        );
+        out.extend_from_slice(&line.trace_id.to_hex());
+        put_text("\",\"request_id\":", line.request_id, out);
+        out.extend_from_slice(b",\"client\":\"");
+        put_display(line.client, out);
+        put_text("\",\"protocol\":", line.protocol, out);
+        put_optional(",\"method\":", line.method, out);
+        put_optional(",\"path\":", line.path, out);
+        out.extend_from_slice(b",\"status\":");
+        match line.status {
+            Some(status) => put_number(status.into(), out),
+            None => out.extend_from_slice(b"null"),
+        }
+        put_optional(",\"backend\":", line.backend, out);
+        for (name, number) in [
+            (",\"tries\":", line.tries as u64),
+            (",\"received_bytes\":", line.received_bytes),
+            (",\"sent_bytes\":", line.sent_bytes),
+        ] {
+            out.extend_from_slice(name.as_bytes());
+            put_number(number, out);
+        }
+        for (name, took) in [
+            (",\"connect_ms\":", line.connect),
+            (",\"first_byte_ms\":", line.first_byte),
+            (",\"duration_ms\":", Some(line.duration)),
+        ] {
+            out.extend_from_slice(name.as_bytes());
+            match took {
+                Some(took) => put_ms(took, out),
+                None => out.extend_from_slice(b"null"),
+            }
+        }
+        put_text(",\"termination\":", line.termination.as_str(), out);
+        put_optional(",\"refusal\":", line.refusal, out);
+        out.extend_from_slice(b"}\n");
+    }
+
+    /// RFC 3339 in UTC, with microseconds. Most lines fall into the second of the line before.
+    fn put_time(&self, at: SystemTime, out: &mut Vec<u8>) {
+        let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let mut second = self.second.borrow_mut();
+        if second.0 != since.as_secs() || second.1.is_empty() {
+            *second = (since.as_secs(), text_of_second(since.as_secs()));
+        }
+        out.extend_from_slice(second.1.as_bytes());
+        out.push(b'.');
+        put_padded(since.subsec_micros().into(), 6, out);
+        out.push(b'Z');
+    }
+}
+
+fn text_of_second(second: u64) -> String {
+    let second = i64::try_from(second).unwrap_or_default();
+    let at = OffsetDateTime::from_unix_timestamp(second).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    format!(
+        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}",
+        at.year(),
+        u8::from(at.month()),
+        at.day(),
+        at.hour(),
+        at.minute(),
+        at.second()
+    )
+}
+
+fn put_text(name: &str, text: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(name.as_bytes());
+    put_string(text, out);
+}
+
+fn put_optional(name: &str, text: Option<&str>, out: &mut Vec<u8>) {
+    out.extend_from_slice(name.as_bytes());
+    match text {
+        Some(text) => put_string(text, out),
+        None => out.extend_from_slice(b"null"),
+    }
+}
+
+/// A string of JSON (RFC 8259, 7).
+fn put_string(text: &str, out: &mut Vec<u8>) {
+    out.push(b'"');
+    let is_plain = |byte: &u8| *byte >= b' ' && *byte != b'"' && *byte != b'\\';
+    let mut rest = text.as_bytes();
+    while let Some(at) = rest.iter().position(|byte| !is_plain(byte)) {
+        out.extend_from_slice(&rest[..at]);
+        match rest[at] {
+            quoted @ (b'"' | b'\\') => out.extend_from_slice(&[b'\\', quoted]),
+            control => {
+                out.extend_from_slice(b"\\u00");
+                out.push(b"0123456789abcdef"[usize::from(control >> 4)]);
+                out.push(b"0123456789abcdef"[usize::from(control & 15)]);
+            }
+        }
+        rest = &rest[at + 1..];
+    }
+    out.extend_from_slice(rest);
+    out.push(b'"');
+}
+
+fn put_display(value: IpAddr, out: &mut Vec<u8>) {
+    match value {
+        IpAddr::V4(address) => {
+            for (index, octet) in address.octets().into_iter().enumerate() {
+                if index > 0 {
+                    out.push(b'.');
+                }
+                put_number(octet.into(), out);
+            }
+        }
+        IpAddr::V6(address) => {
+            let mut text = String::new();
+            let _ = write!(text, "{address}");
+            out.extend_from_slice(text.as_bytes());
+        }
+    }
+}
+
+/// Milliseconds with three places.
+fn put_ms(took: Duration, out: &mut Vec<u8>) {
+    let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+    put_number(micros / 1000, out);
+    out.push(b'.');
+    put_padded(micros % 1000, 3, out);
+}
+
+fn put_number(number: u64, out: &mut Vec<u8>) {
+    let digits = number.checked_ilog10().unwrap_or(0) + 1;
+    put_padded(number, digits as usize, out);
+}
+
+/// The last `digits` digits.
+fn put_padded(number: u64, digits: usize, out: &mut Vec<u8>) {
+    let start = out.len();
+    out.resize(start + digits, b'0');
+    let mut rest = number;
+    for digit in out[start..].iter_mut().rev() {
+        *digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
     }
 }
 
@@ -160,23 +333,25 @@ mod tests {
 
     use super::*;
 
-    fn line() -> Line<'static> {
+    fn line(path: &str) -> Line<'_> {
         Line {
-            trace_id: "4bf92f3577b34da6a3ce929d0e0e4736".to_owned(),
+            at: UNIX_EPOCH + Duration::from_micros(1_764_100_000_000_042),
+            trace_id: TraceId::from_bytes([0xab; 16]),
             request_id: "1",
-            client: "192.0.2.7".to_owned(),
+            client: IpAddr::from([192, 0, 2, 7]),
             protocol: "HTTP/2",
-            method: "GET",
-            path: "/a\"b",
+            method: Some("GET"),
+            path: Some(path),
             status: Some(200),
             backend: Some("web-1"),
             tries: 1,
             received_bytes: 0,
             sent_bytes: 5,
-            connect_ms: None,
-            first_byte_ms: Some(0.5),
-            duration_ms: 1.5,
+            connect: None,
+            first_byte: Some(Duration::from_micros(500)),
+            duration: Duration::from_micros(12_345),
             termination: Termination::Completed,
+            refusal: None,
         }
     }
 
@@ -197,18 +372,28 @@ mod tests {
     fn every_line_is_a_json_object_of_its_own() {
         let kept = Kept::default();
         let dropped = IntCounter::new("dropped", "dropped").unwrap();
-        let log = AccessLog::start(kept.clone(), 100, dropped.clone()).unwrap();
-        for _ in 0..3 {
-            log.write(&line());
+        let log = Arc::new(AccessLog::start(kept.clone(), 100, dropped.clone()).unwrap());
+        let lines = Lines::new(Arc::clone(&log));
+        let paths = ["/a", "/a\"b\\c", "/\u{1}\n\u{1f600}"];
+        for path in paths {
+            lines.write(&line(path));
         }
+        lines.flush();
         log.flush(Duration::from_secs(5));
         let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
         assert_eq!(3, text.lines().count());
-        for line in text.lines() {
-            let line: serde_json::Value = serde_json::from_str(line).unwrap();
-            assert_eq!("/a\"b", line["path"]);
+        for (text, path) in text.lines().zip(paths) {
+            let line: serde_json::Value = serde_json::from_str(text).unwrap();
+            assert_eq!(path, line["path"]);
             assert_eq!("completed", line["termination"]);
             assert_eq!("access", line["target"]);
+            assert_eq!("2025-11-25T19:46:40.000042Z", line["ts"]);
+            assert_eq!("192.0.2.7", line["client"]);
+            assert_eq!("ab".repeat(16), line["trace_id"]);
+            assert_eq!(12.345, line["duration_ms"]);
+            assert_eq!(0.5, line["first_byte_ms"]);
+            assert_eq!(200, line["status"]);
+            assert!(line["connect_ms"].is_null() && line["refusal"].is_null());
         }
         assert_eq!(0, dropped.get());
     }
@@ -227,17 +412,13 @@ mod tests {
             }
         }
         let dropped = IntCounter::new("dropped", "dropped").unwrap();
-        let log = AccessLog::start(Stuck, 10, dropped.clone()).unwrap();
-        let lines = 1000;
-        for _ in 0..lines {
-            log.write(&line());
+        let log = Arc::new(AccessLog::start(Stuck, 10, dropped.clone()).unwrap());
+        let lines = Lines::new(Arc::clone(&log));
+        for _ in 0..1000 {
+            lines.write(&line("/"));
+            lines.flush();
         }
-        // At most: ten that wait, and those that the thread had gathered before it was stuck.
-        assert!(
-            dropped.get() > 0,
-            "{} of {lines} were dropped",
-            dropped.get()
-        );
+        assert_eq!(990, dropped.get());
         log.flush(Duration::from_millis(20));
     }
 }

@@ -11,6 +11,7 @@ use telemetry::metrics::EndpointConfig;
 use telemetry::traces::TracesConfig;
 
 use crate::health::Policy;
+use crate::http1::{FIELDS_CAP, Limits};
 
 /// An idle connection older than this may already be closed by a web server (axum's own time is 30 s).
 const IDLE_S_MAX: u64 = 20;
@@ -77,12 +78,29 @@ pub struct Edge {
 #[allow(missing_docs)]
 pub struct Request {
     pub header_bytes_max: u32,
+    pub header_fields_max: usize,
+    pub target_bytes_max: usize,
     pub header_timeout_ms: u64,
     pub body_bytes_max: u64,
     pub body_idle_timeout_ms: u64,
     pub write_timeout_ms: u64,
+    pub rate_min_bytes_per_s: u64,
+    pub rate_grace_ms: u64,
+    pub total_timeout_s: u64,
+    pub tunnel_idle_s: u64,
     pub keep_alive_s: u64,
     pub http2_streams_max: u32,
+    pub upgrades: Vec<String>,
+}
+
+/// How backends are spoken to.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BackendTls {
+    /// Mutual TLS; name and role of the backend are verified.
+    Mutual,
+    /// Plain text. Only for where nobody else can listen: on a loopback.
+    Off,
 }
 
 /// `[backend]`
@@ -90,15 +108,22 @@ pub struct Request {
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct Exchange {
+    pub tls: BackendTls,
     pub role: String,
     pub connect_timeout_ms: u64,
     pub handshake_timeout_ms: u64,
+    pub first_byte_timeout_ms: u64,
     pub answer_timeout_ms: u64,
     pub write_timeout_ms: u64,
     pub gone_ms: u64,
     pub idle_connections_max: usize,
     pub idle_s: u64,
     pub tries_max: usize,
+    pub replay_bytes_max: usize,
+    pub retry_percent: u8,
+    pub retry_burst: u32,
+    pub retry_per_s: u32,
+    pub keyed_paths: Vec<String>,
 }
 
 /// `[health]`
@@ -135,6 +160,16 @@ pub struct Stop {
 }
 
 impl Config {
+    /// What is taken of a message of HTTP.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            head_bytes_max: self.request.header_bytes_max as usize,
+            fields_max: self.request.header_fields_max,
+            target_bytes_max: self.request.target_bytes_max,
+            ..Limits::default()
+        }
+    }
+
     /// Worker threads, once 0 is replaced by what the machine has.
     pub fn threads(&self) -> usize {
         match self.threads {
@@ -167,6 +202,7 @@ impl chassis::config::Config for Config {
 
     fn problems(&self) -> Vec<Problem> {
         const MINUTES_MS: u64 = 600_000;
+        const DAY_S: u64 = 86_400;
         let Config {
             listen,
             edge,
@@ -223,6 +259,32 @@ impl chassis::config::Config for Config {
                 request.write_timeout_ms,
                 1..=MINUTES_MS,
             ),
+            Problem::outside(
+                "request.header_fields_max",
+                request.header_fields_max,
+                1..=FIELDS_CAP,
+            ),
+            Problem::outside(
+                "request.target_bytes_max",
+                request.target_bytes_max,
+                16..=1_048_576,
+            ),
+            Problem::outside(
+                "request.rate_min_bytes_per_s",
+                request.rate_min_bytes_per_s,
+                0..=1 << 30,
+            ),
+            Problem::outside(
+                "request.rate_grace_ms",
+                request.rate_grace_ms,
+                1..=MINUTES_MS,
+            ),
+            Problem::outside(
+                "request.total_timeout_s",
+                request.total_timeout_s,
+                1..=DAY_S,
+            ),
+            Problem::outside("request.tunnel_idle_s", request.tunnel_idle_s, 1..=DAY_S),
             Problem::outside("request.keep_alive_s", request.keep_alive_s, 1..=3600),
             Problem::outside(
                 "request.http2_streams_max",
@@ -239,6 +301,19 @@ impl chassis::config::Config for Config {
                 backend.handshake_timeout_ms,
                 1..=MINUTES_MS,
             ),
+            Problem::outside(
+                "backend.first_byte_timeout_ms",
+                backend.first_byte_timeout_ms,
+                1..=MINUTES_MS,
+            ),
+            Problem::outside(
+                "backend.replay_bytes_max",
+                backend.replay_bytes_max,
+                0..=16 << 20,
+            ),
+            Problem::outside("backend.retry_percent", backend.retry_percent, 0..=100),
+            Problem::outside("backend.retry_burst", backend.retry_burst, 0..=100_000),
+            Problem::outside("backend.retry_per_s", backend.retry_per_s, 0..=100_000),
             Problem::outside(
                 "backend.answer_timeout_ms",
                 backend.answer_timeout_ms,
@@ -282,6 +357,13 @@ impl chassis::config::Config for Config {
                 "health.path",
                 "a path that begins with /",
                 &health.path,
+            ));
+        }
+        for path in backend.keyed_paths.iter().filter(|p| !p.starts_with('/')) {
+            problems.push(Problem::new(
+                "backend.keyed_paths",
+                "paths that begin with /",
+                path,
             ));
         }
         if crate::names::host_of(&edge.host) != Some(edge.host.as_str()) {

@@ -1,24 +1,27 @@
 //! What everything in the balancer shares: the configuration and the parts made from it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
-use chassis::identity::IdentityWatch;
+use chassis::identity::{Clients, Identity, IdentityWatch};
 use http::HeaderValue;
+use rustls::ServerConfig;
 use telemetry::trace_context::TraceContext;
 use telemetry::traces::{Service, Traces};
-use uuid::Uuid;
+use uuid::Builder;
 
 use crate::access_log::AccessLog;
 use crate::backend::Backend;
 use crate::config::Config;
+use crate::connect::Connector;
 use crate::headers;
+use crate::http1::Limits;
 use crate::least_connections::LeastConnections;
-use crate::metrics::Metrics;
+use crate::metrics::{Answered, Metrics};
 use crate::names::Names;
 use crate::redirect::Redirect;
-use crate::role_check::Verified;
+use crate::retry::RetryBudget;
 use crate::traffic::Traffic;
 
 /// The balancer.
@@ -32,14 +35,22 @@ pub struct Edge {
     pub names: ArcSwap<Names>,
     /// Who gets the next request.
     pub chooser: LeastConnections,
-    /// Which certificates of each backend have the right role, by the backend's index.
-    pub verified: Vec<Verified>,
+    /// TLS to clients.
+    pub server_tls: ArcSwap<ServerConfig>,
+    /// How backends are reached.
+    pub connector: ArcSwap<Connector>,
+    /// How many tries there may be beyond the first.
+    pub retries: RetryBudget,
+    /// What is taken of a message.
+    pub limits: Limits,
     /// What is going on.
     pub traffic: Arc<Traffic>,
     /// What has gone on.
     pub metrics: Metrics,
+    /// The counters of each backend, by its index.
+    pub answered: Vec<Answered>,
     /// A line for every request.
-    pub access_log: AccessLog,
+    pub access_log: Arc<AccessLog>,
     /// The spans of every request whose trace is recorded.
     pub traces: Traces,
     hsts: HeaderValue,
@@ -51,13 +62,17 @@ impl Edge {
     /// # Errors
     /// When the access log's thread cannot be started.
     pub fn new(config: Config, identity: IdentityWatch) -> std::io::Result<Edge> {
+        let metrics = Metrics::new(config.backends.iter().map(|backend| backend.name.as_str()));
         let backends: Vec<_> = config
             .backends
             .iter()
             .enumerate()
             .map(|(index, b)| Arc::new(Backend::new(index, &b.name, &b.host, b.port)))
             .collect();
-        let metrics = Metrics::new(backends.iter().map(|backend| backend.name()));
+        let answered = backends
+            .iter()
+            .map(|backend| metrics.answered(backend.name()))
+            .collect();
         let dropped = metrics.log_lines_dropped.clone();
         let access_log = if config.access_log.enabled {
             AccessLog::start(
@@ -76,15 +91,33 @@ impl Edge {
         Ok(Edge {
             traces: Traces::new(service, &config.traces),
             names: ArcSwap::from_pointee(Names::of_certificate(&identity.current().chain()[0])),
-            verified: backends.iter().map(|_| Verified::default()).collect(),
+            server_tls: ArcSwap::new(server_tls(&identity.current())),
+            connector: ArcSwap::from_pointee(Connector::new(
+                &identity.current(),
+                &config.backend,
+                0,
+            )),
+            retries: RetryBudget::new(config.backend.retry_percent, config.backend.retry_burst),
+            limits: config.limits(),
             chooser: LeastConnections::new(backends, config.instance),
             traffic: Traffic::new(),
             hsts: headers::strict_transport_security(config.edge.hsts_max_age_s),
             identity,
             metrics,
-            access_log,
+            answered,
+            access_log: Arc::new(access_log),
             config,
         })
+    }
+
+    /// New certificate files: for clients and for backends.
+    pub fn identity_changed(&self, identity: &Identity) {
+        self.server_tls.store(server_tls(identity));
+        let generation = self.connector.load().generation() + 1;
+        let connector = Connector::new(identity, &self.config.backend, generation);
+        self.connector.store(Arc::new(connector));
+        let names = Names::of_certificate(&identity.chain()[0]);
+        self.names.store(Arc::new(names));
     }
 
     /// The value of `strict-transport-security`.
@@ -114,9 +147,18 @@ impl Edge {
     }
 }
 
-/// A request's number: time-ordered, so that numbers sort as requests came.
-pub fn request_id() -> String {
-    Uuid::now_v7().to_string()
+/// A request's number of 36 characters, ASCII: time-ordered (RFC 9562, 5.7), so that numbers sort as requests came.
+pub fn request_id(now: SystemTime) -> [u8; 36] {
+    let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let milliseconds = u64::try_from(since.as_millis()).unwrap_or_default();
+    let id = Builder::from_unix_timestamp_millis(milliseconds, &rand::random()).into_uuid();
+    let mut text = [0; 36];
+    id.hyphenated().encode_lower(&mut text);
+    text
+}
+
+fn server_tls(identity: &Identity) -> Arc<ServerConfig> {
+    identity.server_config(Clients::Anybody, &[b"h2", b"http/1.1"])
 }
 
 /// A configured number of milliseconds.

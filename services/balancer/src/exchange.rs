@@ -1,558 +1,639 @@
-//! One exchange between a client and a backend: the only place where pingora's hooks meet what the balancer decides.
+//! One exchange: a request is passed on to a backend and its answer passed back, or the edge answers by itself.
 //!
-//! Each hook is short: it asks the modules that choose, verify, rewrite and judge, which know nothing of pingora, and does what they
-//! say. The request's state is in [`Exchange`]; pingora owns it for as long as the request lives, so dropping it, on whatever way out,
-//! gives the lease back.
+//! Both directions run at the same time in one task: the request's content goes up while the answer may already come down. Each of
+//! them waits only for its own two ends, so that nothing is buffered beyond what one read brings. What may be tried again is decided in
+//! `retry.rs`, who gets it in `least_connections.rs`; what is strict about the messages is in `http1`.
 
-use std::sync::Arc;
-use std::time::Instant;
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
 
-use async_trait::async_trait;
-use bytes::Bytes;
-use http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, RETRY_AFTER,
-    STRICT_TRANSPORT_SECURITY,
+use http::StatusCode;
+
+use crate::backend_connection::{BackendConnection, Broken, More};
+use crate::body::{Body, Content};
+use crate::client::{Client, ClientFault, Fate, OwnAnswer};
+use crate::clock::NEVER;
+use crate::edge::ms;
+use crate::fault::Fault;
+use crate::headers::{Arrival, is_not_from_clients};
+use crate::http1::{
+    self, Connection, Framing, Known, Method, Refusal, RequestHead, ResponseHead, write_chunk,
+    write_end_of_chunks, write_field, write_request_head,
 };
-use http::{HeaderMap, Method, Version};
-use pingora_core::protocols::Digest;
-use pingora_core::upstreams::peer::HttpPeer;
-use pingora_core::{Error, ErrorSource, ErrorType, Result};
-use pingora_http::{RequestHeader, ResponseHeader};
-use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
-use telemetry::trace_context::TraceContext;
-
-use crate::access_log::Line;
-use crate::backend::Backend;
-use crate::client_stream::Connection;
-use crate::edge::{Edge, ms, request_id};
-use crate::fault::{WRONG_ROLE, fault_of_backend, fault_of_client};
-use crate::headers::{
-    Arrival, IDEMPOTENCY_KEY, NOT_FROM_BACKENDS, NOT_FROM_CLIENTS, TRACEPARENT, TRACERESPONSE,
-    X_REQUEST_ID, X_SERVED_BY,
-};
-use crate::health_check;
 use crate::lease::Lease;
 use crate::names::host_of;
-use crate::peer::Peers;
 use crate::problem::Problem;
-use crate::retry::{self, Sent};
-use crate::spans::{Spans, Whole};
+use crate::record::Record;
+use crate::replay::Replay;
+use crate::retry::{self, Failed, Sent};
 use crate::termination::Termination;
-use crate::traffic::Counted;
+use crate::tunnel::{self, End};
+use crate::worker::Worker;
 
-/// How long the rest of a body that nobody wants may take, if the connection is to be kept.
-const DRAIN_MS: u64 = 1000;
-/// pingora's own bound on tries; ours is `backend.tries_max` and lower.
-pub(crate) const TRIES_MAX: usize = 32;
+/// What is gathered before it is written: about one record of TLS.
+const GATHER_BYTES: usize = 16_000;
+/// Interim answers to one request; a backend that sends more is not to be believed.
+const INTERIM_MAX: usize = 100;
 
-tokio::task_local! {
-    /// The connection that the running request came on.
-    pub(crate) static CONNECTION: Arc<Connection>;
+/// Serves the request of `record`, and tells what becomes of the client's connection.
+pub async fn exchange<C: Client>(worker: &Rc<Worker>, client: &C, record: &Record) -> Fate {
+    let Some(head) = &record.head else {
+        return Fate::Abort;
+    };
+    let exchange = Exchange {
+        worker,
+        client,
+        record,
+        head,
+        replay: RefCell::new(Replay::new(worker.edge.config.backend.replay_bytes_max)),
+        is_uploaded: Cell::new(false),
+        is_sent: Cell::new(false),
+        is_tunnel: Cell::new(false),
+    };
+    exchange.serve().await
 }
 
-/// The hooks.
-pub struct Proxy {
-    edge: Arc<Edge>,
-    peers: Arc<Peers>,
+/// Answers by the edge alone.
+pub async fn answer<C: Client>(
+    worker: &Worker,
+    client: &C,
+    record: &Record,
+    problem: Problem,
+    refusal: Option<Refusal>,
+    is_last: bool,
+) -> Fate {
+    let mut fields = vec![
+        ("content-type", "application/problem+json".to_owned()),
+        ("cache-control", "no-store".to_owned()),
+    ];
+    if let Some(seconds) = problem.retry_after() {
+        fields.push(("retry-after", seconds.to_string()));
+    }
+    if problem == Problem::MethodNotAllowed {
+        let allow = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+        fields.push(("allow", allow.to_owned()));
+    }
+    let own = OwnAnswer {
+        status: problem.status(),
+        fields,
+        body: problem
+            .document(&record.trace.trace_id, refusal)
+            .into_bytes(),
+    };
+    record.answers(own.status.as_u16());
+    let is_last = is_last || worker.edge.traffic.is_stopping();
+    client.put_own(record, own, &record.stamp(None), is_last);
+    match client.flush().await {
+        Ok(()) => client.fate(),
+        // If the client is gone by now, nobody misses the answer.
+        Err(_) => Fate::Abort,
+    }
 }
 
-/// The state of one request.
-pub struct Exchange {
-    connection: Arc<Connection>,
-    began: Instant,
-    request_id: String,
-    trace: TraceContext,
-    spans: Spans,
-    lease: Option<Lease>,
-    /// The backends that were chosen, the current one last.
-    tried: Vec<Arc<Backend>>,
-    tries: usize,
-    chosen_at: Instant,
-    sent: Sent,
-    /// Whether the last failure may be due to an old connection rather than to the backend.
-    was_reused: bool,
-    connect_ms: Option<f64>,
-    first_byte_ms: Option<f64>,
-    received_bytes: u64,
-    /// Why the request cannot be answered as asked, as far as is known.
-    fault: Option<(Problem, Termination)>,
-    _counted: Counted,
+struct Exchange<'a, C> {
+    worker: &'a Rc<Worker>,
+    client: &'a C,
+    record: &'a Record,
+    head: &'a RequestHead,
+    replay: RefCell<Replay>,
+    /// Whether all of the request was handed to the backend.
+    is_uploaded: Cell<bool>,
+    /// The same, or the backend takes no more.
+    is_sent: Cell<bool>,
+    /// Whether HTTP is over on this connection.
+    is_tunnel: Cell<bool>,
 }
 
-impl Proxy {
-    /// For this balancer.
-    pub fn new(edge: Arc<Edge>, peers: Arc<Peers>) -> Proxy {
-        Proxy { edge, peers }
+/// How a try ended.
+enum Tried {
+    Answered(Fate),
+    Failed {
+        fault: Fault,
+        was_pooled: bool,
+    },
+    /// On a connection that the backend was giving up when the request came: nothing has happened.
+    Stale,
+    Client(ClientFault),
+}
+
+/// Why an answer was not passed on.
+enum Stopped {
+    Backend(Broken),
+    Client(ClientFault),
+}
+
+impl From<Broken> for Stopped {
+    fn from(broken: Broken) -> Stopped {
+        Stopped::Backend(broken)
+    }
+}
+
+impl From<ClientFault> for Stopped {
+    fn from(fault: ClientFault) -> Stopped {
+        Stopped::Client(fault)
+    }
+}
+
+impl<C: Client> Exchange<'_, C> {
+    async fn serve(&self) -> Fate {
+        let edge = &self.worker.edge;
+        if let Some((problem, end)) = self.refusal() {
+            self.record.ends(end);
+            return self.answer(problem, None).await;
+        }
+        let alarm = self.client.total();
+        let limit = Duration::from_secs(edge.config.request.total_timeout_s);
+        let served = alarm.within(limit, self.tries()).await;
+        match served {
+            Ok(fate) => fate,
+            Err(_) => {
+                self.give_up(Problem::GatewayTimeout, Termination::TotalTimeout)
+                    .await
+            }
+        }
     }
 
     /// Why a request is not passed on at all.
-    fn refusal(&self, session: &Session) -> Option<(Problem, Termination)> {
-        let request = session.req_header();
-        let limits = &self.edge.config.request;
-        if matches!(request.method, Method::CONNECT | Method::TRACE) {
+    fn refusal(&self) -> Option<(Problem, Termination)> {
+        let edge = &self.worker.edge;
+        if matches!(self.head.method(), Method::Connect | Method::Trace) {
             return Some((Problem::MethodNotAllowed, Termination::Refused));
         }
-        if bytes_of(&request.headers) > limits.header_bytes_max as usize {
-            return Some((Problem::HeaderTooLarge, Termination::TooLarge));
-        }
-        let Some(host) = authority(request).and_then(host_of) else {
-            return Some((Problem::BadRequest, Termination::ParseError));
-        };
-        if self.edge.config.edge.refuse_unknown_hosts && !self.edge.names.load().contains(host) {
+        if edge.config.edge.refuse_unknown_hosts
+            && !host_of(self.head.authority()).is_some_and(|host| edge.names.load().contains(host))
+        {
             return Some((Problem::MisdirectedRequest, Termination::Refused));
         }
-        if request.uri.path() == "/metrics" {
+        if self.head.path() == "/metrics" {
             return Some((Problem::NotFound, Termination::Refused));
         }
-        let declared: Option<u64> =
-            text(&request.headers, &CONTENT_LENGTH).and_then(|length| length.parse().ok());
-        if declared.is_some_and(|length| length > limits.body_bytes_max) {
-            return Some((Problem::ContentTooLarge, Termination::TooLarge));
+        match self.head.framing() {
+            Framing::Length(length) if length > edge.config.request.body_bytes_max => {
+                Some((Problem::ContentTooLarge, Termination::TooLarge))
+            }
+            _ => None,
         }
-        None
     }
 
-    /// Answers with a problem document.
-    async fn answer(
-        &self,
-        session: &mut Session,
-        exchange: &Exchange,
-        problem: Problem,
-    ) -> Result<()> {
-        let document = Bytes::from(problem.document(&exchange.trace.trace_id));
-        let mut answer = ResponseHeader::build(problem.status(), Some(10))?;
-        answer.insert_header(CONTENT_TYPE, "application/problem+json")?;
-        answer.insert_header(CONTENT_LENGTH, document.len())?;
-        answer.insert_header(CACHE_CONTROL, "no-store")?;
-        if let Some(seconds) = problem.retry_after() {
-            answer.insert_header(RETRY_AFTER, seconds)?;
+    async fn tries(&self) -> Fate {
+        let edge = &self.worker.edge;
+        let mut last: Option<Fault> = None;
+        // Whether one that waited in the pool will not do.
+        let mut must_be_new = false;
+        // Whether the same backend may have the next try, if there is no other.
+        let mut is_same_good = false;
+        loop {
+            let chosen = edge
+                .chooser
+                .choose(&self.record.tried())
+                .or_else(|| is_same_good.then(|| edge.chooser.choose(&[])).flatten());
+            let Some(lease) = chosen else {
+                return match last {
+                    Some(fault) => self.give_up(fault.problem(), fault.end).await,
+                    None => {
+                        self.give_up(Problem::NoBackend, Termination::NoBackend)
+                            .await
+                    }
+                };
+            };
+            self.record.chosen(lease.backend());
+            match self.attempt(&lease, must_be_new).await {
+                Tried::Answered(fate) => return fate,
+                Tried::Client(fault) => return self.client_failed(fault).await,
+                Tried::Stale if self.replay.borrow().is_whole() => {
+                    edge.metrics.stale_connections.inc();
+                    self.record.unchosen();
+                    must_be_new = true;
+                }
+                Tried::Stale => {
+                    let fault = Fault::of(Broken::Closed, Sent::Perhaps, false);
+                    return self.give_up(fault.problem(), fault.end).await;
+                }
+                Tried::Failed { fault, was_pooled } => {
+                    self.record.failed(fault);
+                    lease.backend().look_again();
+                    if !self.is_tried_again(fault) {
+                        return self.give_up(fault.problem(), fault.end).await;
+                    }
+                    edge.metrics.retried(lease.backend().name(), fault.sent);
+                    // It may have been the age of the connection.
+                    is_same_good = was_pooled && !is_same_good;
+                    must_be_new = is_same_good;
+                    last = Some(fault);
+                }
+            }
         }
-        if problem == Problem::MethodNotAllowed {
-            answer.insert_header(ALLOW, "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")?;
-        }
-        self.sign(&mut answer, exchange, None)?;
-        let is_head = session.req_header().method == Method::HEAD;
-        session
-            .write_response_header(Box::new(answer), is_head)
-            .await?;
-        if !is_head {
-            session.write_response_body(Some(document), true).await?;
-        }
-        Ok(())
     }
 
-    /// The fields that every answer of the edge has.
-    fn sign(
-        &self,
-        answer: &mut ResponseHeader,
-        exchange: &Exchange,
-        served_by: Option<&Backend>,
-    ) -> Result<()> {
-        for name in NOT_FROM_BACKENDS {
-            answer.remove_header(name);
-        }
-        answer.insert_header(X_REQUEST_ID, exchange.request_id.as_str())?;
-        answer.insert_header(TRACERESPONSE, exchange.trace.to_traceresponse())?;
-        answer.insert_header(STRICT_TRANSPORT_SECURITY, self.edge.hsts().clone())?;
-        if let Some(backend) = served_by
-            && self.edge.config.edge.expose_topology
-        {
-            answer.insert_header(X_SERVED_BY, backend.name())?;
-        }
-        Ok(())
-    }
-
-    /// Notes what went wrong on a backend, and marks the error as one after which to try again, or not.
-    fn judge(
-        &self,
-        session: &Session,
-        exchange: &mut Exchange,
-        mut error: Box<Error>,
-    ) -> Box<Error> {
-        if *error.esource() != ErrorSource::Upstream {
-            error.set_retry(false);
-            return error;
-        }
-        let (problem, end) = fault_of_backend(&error, exchange.sent);
-        exchange.fault = Some((problem, end));
-        exchange.spans.failed(end);
-        let request = session.req_header();
-        let answer_begun = session
-            .response_written()
-            .is_some_and(|answer| !answer.status.is_informational() || answer.status == 101);
+    fn is_tried_again(&self, failed: Fault) -> bool {
+        let edge = &self.worker.edge;
         let again = retry::again(
-            retry::Failed {
-                sent: exchange.sent,
-                method: &request.method,
-                has_key: request.headers.contains_key(&IDEMPOTENCY_KEY),
-                body_kept: !session.as_ref().retry_buffer_truncated(),
-                answer_begun,
-                tries: exchange.tries,
+            Failed {
+                sent: failed.sent,
+                is_idempotent: self.head.is_idempotent(),
+                has_key: self.has_key(),
+                body_kept: self.replay.borrow().is_whole(),
+                answer_begun: self.record.is_answered(),
+                tries: self.record.tries(),
             },
-            self.edge.config.backend.tries_max,
+            edge.config.backend.tries_max,
         );
-        if let Some(lease) = &exchange.lease {
-            lease.backend().look_again();
-            if again {
-                self.edge
-                    .metrics
-                    .retried(lease.backend().name(), exchange.sent);
+        if again && !edge.retries.take() {
+            edge.metrics.retries_refused.inc();
+            return false;
+        }
+        again
+    }
+
+    /// Whether the app will recognise the request if it comes twice.
+    fn has_key(&self) -> bool {
+        let paths = &self.worker.edge.config.backend.keyed_paths;
+        self.head.get(Known::IdempotencyKey).is_some()
+            && paths.iter().any(|path| is_below(self.head.path(), path))
+    }
+
+    async fn attempt(&self, lease: &Lease, must_be_new: bool) -> Tried {
+        self.is_uploaded.set(false);
+        self.is_sent.set(false);
+        // Nobody is connected for who has gone away.
+        let found = tokio::select! {
+            biased;
+            found = self.connection(lease, must_be_new) => found,
+            fault = self.client.gone() => return Tried::Client(fault),
+        };
+        let (connection, was_pooled) = match found {
+            Ok(found) => found,
+            Err(end) => {
+                return Tried::Failed {
+                    fault: Fault::unconnected(end),
+                    was_pooled: false,
+                };
+            }
+        };
+        self.record.connected(was_pooled);
+        connection.begin();
+        let has_head = Cell::new(false);
+        let stopped = self.both(&connection, lease, &has_head).await;
+        match stopped {
+            Ok(is_reusable) => {
+                if is_reusable && self.is_uploaded.get() {
+                    self.worker.give_back(lease.backend(), connection);
+                }
+                Tried::Answered(self.client.fate())
+            }
+            Err(Stopped::Client(fault)) => Tried::Client(fault),
+            Err(Stopped::Backend(broken)) => {
+                if let Broken::Malformed(refusal) = broken {
+                    self.worker.edge.metrics.refused(refusal);
+                }
+                let sent = connection.sent(broken);
+                if was_pooled && sent == Sent::Nothing {
+                    return Tried::Stale;
+                }
+                Tried::Failed {
+                    fault: Fault::of(broken, sent, has_head.get()),
+                    was_pooled,
+                }
             }
         }
-        error.set_retry(again);
-        error
     }
-}
 
-#[async_trait]
-impl ProxyHttp for Proxy {
-    type CTX = Exchange;
+    /// Both directions at once, until the answer is passed on whole or one side fails; tells whether the connection can be used again.
+    async fn both(
+        &self,
+        connection: &BackendConnection,
+        lease: &Lease,
+        has_head: &Cell<bool>,
+    ) -> Result<bool, Stopped> {
+        let mut up = pin!(self.upload(connection));
+        let mut down = pin!(self.download(connection, lease, has_head));
+        let mut is_up_over = false;
+        poll_fn(|context| {
+            // HTTP is over once there is a tunnel, and nobody else may read from the client.
+            if !is_up_over && !self.is_tunnel.get() {
+                match up.as_mut().poll(context) {
+                    Poll::Ready(Stopped::Client(fault)) => {
+                        return Poll::Ready(Err(Stopped::Client(fault)));
+                    }
+                    Poll::Ready(Stopped::Backend(Broken::Late)) => {
+                        return Poll::Ready(Err(Stopped::Backend(Broken::Late)));
+                    }
+                    // It takes no more, and may have said why.
+                    Poll::Ready(Stopped::Backend(_)) => {
+                        is_up_over = true;
+                        self.is_sent.set(true);
+                    }
+                    Poll::Pending => {}
+                }
+            }
+            down.as_mut().poll(context)
+        })
+        .await
+    }
 
-    fn new_ctx(&self) -> Exchange {
-        let connection = CONNECTION.with(Arc::clone);
-        connection.request_began();
-        let now = Instant::now();
-        Exchange {
-            _counted: self.edge.traffic.request(),
-            connection,
-            began: now,
-            request_id: request_id(),
-            trace: TraceContext::new(false),
-            spans: Spans::default(),
-            lease: None,
-            tried: Vec::new(),
-            tries: 0,
-            chosen_at: now,
-            sent: Sent::Nothing,
-            was_reused: false,
-            connect_ms: None,
-            first_byte_ms: None,
-            received_bytes: 0,
-            fault: None,
+    /// A connection to the backend, and whether it has waited in the pool.
+    async fn connection(
+        &self,
+        lease: &Lease,
+        must_be_new: bool,
+    ) -> Result<(Box<BackendConnection>, bool), Termination> {
+        let backend = lease.backend();
+        let edge = &self.worker.edge;
+        let address = backend.address().ok_or(Termination::ConnectRefused)?;
+        let connector = edge.connector.load();
+        if !must_be_new
+            && let Some(connection) =
+                self.worker
+                    .pool
+                    .take(backend.index(), address, connector.generation())
+        {
+            return Ok((connection, true));
+        }
+        drop(connector);
+        let connector = edge.connector.load_full();
+        edge.metrics.backend_connections.inc();
+        let connect = connector.connect(backend, address, &edge.config.backend, &self.worker.clock);
+        Ok((Box::new(connect.await?), false))
+    }
+
+    /// Sends the request, and then watches the client. Never ends well: what ends well is the answer.
+    async fn upload(&self, connection: &BackendConnection) -> Stopped {
+        match self.send(connection).await {
+            Ok(()) => Stopped::Client(self.client.gone().await),
+            Err(stopped) => stopped,
         }
     }
 
-    fn init_downstream_modules(&self, _modules: &mut pingora_core::modules::http::HttpModules) {}
-
-    async fn early_request_filter(
-        &self,
-        session: &mut Session,
-        exchange: &mut Exchange,
-    ) -> Result<()> {
-        let limits = &self.edge.config.request;
-        // pingora makes the time between requests unlimited with every head that it reads.
-        let keep_alive = session.get_keepalive().map(|_| limits.keep_alive_s);
-        session.set_keepalive(keep_alive.filter(|_| !self.edge.traffic.is_stopping()));
-        session.set_read_timeout(Some(ms(limits.body_idle_timeout_ms)));
-        session.set_write_timeout(Some(ms(limits.write_timeout_ms)));
-        session.set_total_drain_timeout(Some(ms(DRAIN_MS)));
-        let caller =
-            text(&session.req_header().headers, &TRACEPARENT).and_then(TraceContext::parse);
-        exchange.trace = self.edge.trace(caller.as_ref());
-        exchange.spans = Spans::new(&exchange.trace, caller.as_ref(), &self.edge.traces);
+    async fn send(&self, connection: &BackendConnection) -> Result<(), Stopped> {
+        let limit = ms(self.worker.edge.config.backend.write_timeout_ms);
+        let mut out = self.worker.buffer();
+        self.write_head(&mut out);
+        let framing = self.head.framing();
+        let mut index = 0;
+        while framing.has_content() {
+            let piece = self.piece(index);
+            let piece = match at_hand(piece).await {
+                Some(piece) => piece?,
+                None => {
+                    connection.write(&out, limit).await?;
+                    out.clear();
+                    self.piece(index).await?
+                }
+            };
+            index += 1;
+            match piece {
+                Content::Data(data) if framing == Framing::Chunked => write_chunk(&data, &mut out),
+                Content::Data(data) if out.len() + data.len() > GATHER_BYTES => {
+                    if !out.is_empty() {
+                        connection.write(&out, limit).await?;
+                        out.clear();
+                    }
+                    connection.write(&data, limit).await?;
+                }
+                Content::Data(data) => out.extend_from_slice(&data),
+                Content::End(trailers) => {
+                    if framing == Framing::Chunked {
+                        write_end_of_chunks(trailers.as_ref(), &mut out);
+                    }
+                    break;
+                }
+            }
+            if out.len() >= GATHER_BYTES {
+                connection.write(&out, limit).await?;
+                out.clear();
+            }
+        }
+        if !out.is_empty() {
+            connection.write(&out, limit).await?;
+        }
+        self.worker.buffer_back(out);
+        self.is_uploaded.set(true);
+        self.is_sent.set(true);
         Ok(())
     }
 
-    async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
-        let Some((problem, end)) = self.refusal(session) else {
+    /// The piece of the content with this number: one that was read for an earlier try, or the next.
+    async fn piece(&self, index: usize) -> Result<Content, ClientFault> {
+        if let Some(piece) = self.replay.borrow().piece(index) {
+            return Ok(piece);
+        }
+        let piece = self.client.content().await?;
+        if let Content::Data(data) = &piece {
+            let received = self.record.received_bytes.get() + data.len() as u64;
+            self.record.received_bytes.set(received);
+            if received > self.worker.edge.config.request.body_bytes_max {
+                return Err(ClientFault::TooLarge);
+            }
+        }
+        self.replay.borrow_mut().keep(&piece);
+        Ok(piece)
+    }
+
+    fn write_head(&self, out: &mut Vec<u8>) {
+        let connection = match self.upgrade() {
+            Some(_) => Connection::Upgrade,
+            None => Connection::Keep,
+        };
+        let is_continued = self.record.is_continued;
+        let drop =
+            |known| is_not_from_clients(known) || known == Known::Tracestate && !is_continued;
+        write_request_head(self.head, connection, drop, out);
+        Arrival {
+            client: self.record.client(),
+            authority: self.head.authority(),
+        }
+        .write(out);
+        write_field(b"x-request-id", self.record.request_id().as_bytes(), out);
+        write_field(b"traceparent", &self.record.parent().to_bytes(), out);
+        http1::end_head(out);
+    }
+
+    /// Passes the answer on; tells whether the connection can be used again.
+    async fn download(
+        &self,
+        connection: &BackendConnection,
+        lease: &Lease,
+        has_head: &Cell<bool>,
+    ) -> Result<bool, Stopped> {
+        let edge = &self.worker.edge;
+        let head = self.answer_head(connection).await?;
+        has_head.set(true);
+        let backend = lease.backend();
+        if head.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let Some(end) = self.client.tunnel().filter(|_| self.is_upgrade(&head)) else {
+                return Err(Broken::Malformed(Refusal::StatusCode).into());
+            };
+            self.record.answered(backend, head.status().as_u16());
+            let stamp = self.record.stamp(Some(backend));
+            self.client.put_head(self.record, &head, &stamp, true);
+            self.is_tunnel.set(true);
+            self.client.flush().await?;
+            self.record.ends(Termination::Completed);
+            self.tunnel(end, connection).await;
             return Ok(false);
-        };
-        exchange.fault = Some((problem, end));
-        if matches!(end, Termination::ParseError | Termination::TooLarge) {
-            session.set_keepalive(None);
         }
-        self.answer(session, exchange, problem).await?;
-        Ok(true)
-    }
-
-    async fn upstream_peer(
-        &self,
-        _session: &mut Session,
-        exchange: &mut Exchange,
-    ) -> Result<Box<HttpPeer>> {
-        // A retry gives its lease back first: the backend that failed is not at work on this request any more.
-        exchange.lease = None;
-        exchange.sent = Sent::Nothing;
-        exchange.connect_ms = None;
-        let chooser = &self.edge.chooser;
-        let lease = match chooser.choose(&exchange.tried) {
-            Some(lease) => lease,
-            // There is no other, but a new connection may do what an old one did not.
-            None if exchange.was_reused => chooser.choose(&[]).ok_or_else(no_backend)?,
-            None => {
-                exchange
-                    .fault
-                    .get_or_insert((Problem::NoBackend, Termination::NoBackend));
-                return Err(no_backend());
+        self.record.answered(backend, head.status().as_u16());
+        let is_last = edge.traffic.is_stopping();
+        let stamp = self.record.stamp(Some(backend));
+        self.client.put_head(self.record, &head, &stamp, is_last);
+        let limit = ms(edge.config.backend.answer_timeout_ms);
+        let mut body = Body::new(head.framing());
+        let trailers = loop {
+            match connection.content_at_hand(&mut body, &edge.limits)? {
+                Some(Content::Data(data)) => {
+                    let sent = self.record.sent_bytes.get() + data.len() as u64;
+                    self.client.put_data(data).await?;
+                    self.record.sent_bytes.set(sent);
+                }
+                Some(Content::End(trailers)) => break trailers,
+                None => {
+                    self.client.flush().await?;
+                    if connection.more(&body, limit).await? == More::End {
+                        break None;
+                    }
+                }
             }
         };
-        exchange.was_reused = false;
-        exchange.tries += 1;
-        exchange.chosen_at = Instant::now();
-        exchange.tried.push(Arc::clone(lease.backend()));
-        exchange.spans.attempt(&exchange.trace, lease.backend());
-        let peer = self.peers.peer(lease.backend());
-        exchange.lease = Some(lease);
-        if peer.is_some() {
-            exchange.fault = None; // of the try before
-        }
-        peer.ok_or_else(no_backend)
+        self.client.end(trailers.as_ref()).await?;
+        self.record.ends(Termination::Completed);
+        Ok(head.keep_alive() && connection.buffer.borrow().is_empty())
     }
 
-    fn fail_to_connect(
-        &self,
-        session: &mut Session,
-        _peer: &HttpPeer,
-        exchange: &mut Exchange,
-        error: Box<Error>,
-    ) -> Box<Error> {
-        self.judge(session, exchange, error)
-    }
-
-    async fn connected_to_upstream(
-        &self,
-        _session: &mut Session,
-        reused: bool,
-        _peer: &HttpPeer,
-        _fd: std::os::fd::RawFd,
-        digest: Option<&Digest>,
-        exchange: &mut Exchange,
-    ) -> Result<()> {
-        exchange.was_reused = reused;
-        exchange.spans.connected(reused);
-        if !reused {
-            exchange.connect_ms = Some(milliseconds(exchange.chosen_at));
-        }
-        let certificate = digest.and_then(|digest| digest.ssl_digest.as_deref());
-        let backend = exchange.lease.as_ref().map(Lease::backend);
-        let verified = match (backend, certificate) {
-            (Some(backend), Some(certificate)) => {
-                health_check::is_verified(&self.edge, backend, &certificate.cert_digest).await
+    /// The head of the final answer; interim ones are passed on as they come. Its time begins when all of the request was sent.
+    async fn answer_head(&self, connection: &BackendConnection) -> Result<ResponseHead, Stopped> {
+        let edge = &self.worker.edge;
+        let limit = ms(edge.config.backend.first_byte_timeout_ms);
+        let answering = self.head.answering();
+        for _ in 0..INTERIM_MAX {
+            let mut reading = pin!(connection.head(answering, &edge.limits));
+            let mut due = None;
+            let head = loop {
+                // What is awaited here is the head, or the end of the upload, from which on there is a deadline.
+                let until = due.unwrap_or(NEVER);
+                let step = connection.reading.until(
+                    until,
+                    poll_fn(|context| match reading.as_mut().poll(context) {
+                        Poll::Ready(head) => Poll::Ready(Some(head)),
+                        Poll::Pending if due.is_none() && self.is_sent.get() => Poll::Ready(None),
+                        Poll::Pending => Poll::Pending,
+                    }),
+                );
+                match step.await {
+                    Ok(Some(head)) => break head?,
+                    Ok(None) => due = Some(self.worker.clock.after(limit)),
+                    Err(_) => return Err(Broken::Late.into()),
+                }
+            };
+            if !head.is_interim() {
+                return Ok(head);
             }
-            _ => false,
+            self.client.put_interim(&head);
+            self.client.flush().await?;
+        }
+        Err(Broken::Malformed(Refusal::StatusCode).into())
+    }
+
+    /// What the client would change to, if that is allowed.
+    fn upgrade(&self) -> Option<&str> {
+        let allowed = &self.worker.edge.config.request.upgrades;
+        self.head
+            .upgrade()
+            .filter(|asked| allowed.iter().any(|one| one.eq_ignore_ascii_case(asked)))
+            .filter(|_| self.client.tunnel().is_some())
+    }
+
+    /// Whether the backend has changed to what the client has asked for.
+    fn is_upgrade(&self, head: &ResponseHead) -> bool {
+        let asked = self.upgrade();
+        head.upgrade()
+            .zip(asked)
+            .is_some_and(|(answered, asked)| answered.eq_ignore_ascii_case(asked))
+    }
+
+    async fn tunnel(&self, client: End<'_>, connection: &BackendConnection) {
+        let backend = End {
+            stream: &connection.stream,
+            buffer: &connection.buffer,
+            reading: &connection.reading,
+            writing: &connection.writing,
         };
-        if verified {
-            Ok(())
-        } else {
-            Error::err_up(WRONG_ROLE)
-        }
+        let is_websocket = self
+            .upgrade()
+            .is_some_and(|protocol| protocol.eq_ignore_ascii_case("websocket"));
+        let moved = tunnel::run(self.worker, client, backend, is_websocket).await;
+        self.record.received_bytes.set(moved.up);
+        self.record.sent_bytes.set(moved.down);
     }
 
-    async fn upstream_request_filter(
-        &self,
-        session: &mut Session,
-        request: &mut RequestHeader,
-        exchange: &mut Exchange,
-    ) -> Result<()> {
-        let continued = text(&request.headers, &TRACEPARENT)
-            .and_then(TraceContext::parse)
-            .is_some();
-        for name in NOT_FROM_CLIENTS {
-            request.remove_header(name);
+    async fn answer(&self, problem: Problem, refusal: Option<Refusal>) -> Fate {
+        let is_last = refusal.is_some();
+        answer(
+            self.worker,
+            self.client,
+            self.record,
+            problem,
+            refusal,
+            is_last,
+        )
+        .await
+    }
+
+    /// There is no other try. A client that has seen a part of an answer must see that it is not whole.
+    async fn give_up(&self, problem: Problem, end: Termination) -> Fate {
+        self.record.ends(end);
+        if self.record.is_answered() {
+            self.client.abort();
+            return Fate::Abort;
         }
-        if !continued {
-            request.remove_header("tracestate");
-        }
-        let arrival = Arrival {
-            client: exchange.connection.client,
-            authority: authority(session.req_header()).unwrap_or_default(),
+        self.answer(problem, None).await
+    }
+
+    async fn client_failed(&self, fault: ClientFault) -> Fate {
+        let (problem, end, refusal) = match fault {
+            ClientFault::Gone => {
+                self.record.ends(Termination::ClientAbort);
+                return Fate::Abort;
+            }
+            ClientFault::SlowReader => {
+                self.record.ends(Termination::ClientTimeout);
+                self.client.abort();
+                return Fate::Abort;
+            }
+            ClientFault::SlowSender => (Problem::RequestTimeout, Termination::ClientTimeout, None),
+            ClientFault::TooLarge => (Problem::ContentTooLarge, Termination::TooLarge, None),
+            ClientFault::Refused(refusal) => {
+                self.record.refused(refusal);
+                (Problem::of(refusal), Termination::ParseError, Some(refusal))
+            }
         };
-        for (name, value) in arrival.fields() {
-            request.insert_header(name, value)?;
+        self.record.ends(end);
+        if self.record.is_answered() {
+            self.client.abort();
+            return Fate::Abort;
         }
-        request.insert_header(X_REQUEST_ID, exchange.request_id.as_str())?;
-        let parent = exchange.spans.parent(&exchange.trace);
-        request.insert_header(TRACEPARENT, parent.to_traceparent())?;
-        join_cookies(request)?;
-        exchange.sent = Sent::Perhaps;
-        Ok(())
-    }
-
-    async fn request_body_filter(
-        &self,
-        _session: &mut Session,
-        body: &mut Option<Bytes>,
-        _end_of_stream: bool,
-        exchange: &mut Exchange,
-    ) -> Result<()> {
-        exchange.received_bytes += body.as_ref().map_or(0, |body| body.len() as u64);
-        if exchange.received_bytes > self.edge.config.request.body_bytes_max {
-            exchange.fault = Some((Problem::ContentTooLarge, Termination::TooLarge));
-            return Error::err_down(ErrorType::HTTPStatus(413));
-        }
-        Ok(())
-    }
-
-    fn error_while_proxy(
-        &self,
-        _peer: &HttpPeer,
-        session: &mut Session,
-        error: Box<Error>,
-        exchange: &mut Exchange,
-        reused: bool,
-    ) -> Box<Error> {
-        exchange.was_reused = reused;
-        self.judge(session, exchange, error)
-    }
-
-    async fn response_filter(
-        &self,
-        session: &mut Session,
-        answer: &mut ResponseHeader,
-        exchange: &mut Exchange,
-    ) -> Result<()> {
-        if answer.status.is_informational() && answer.status != 101 {
-            return Ok(());
-        }
-        exchange.spans.answered(answer.status.as_u16());
-        exchange
-            .first_byte_ms
-            .get_or_insert(milliseconds(exchange.began));
-        if self.edge.traffic.is_stopping() {
-            session.set_keepalive(None);
-        }
-        let backend = exchange.lease.as_ref().map(Lease::backend);
-        self.sign(answer, exchange, backend.map(Arc::as_ref))
-    }
-
-    async fn fail_to_proxy(
-        &self,
-        session: &mut Session,
-        error: &Error,
-        exchange: &mut Exchange,
-    ) -> FailToProxy {
-        let (problem, _) = *exchange.fault.get_or_insert_with(|| fault_of_client(error));
-        let gone = matches!(exchange.fault, Some((_, Termination::ClientAbort)));
-        let begun = session
-            .response_written()
-            .is_some_and(|answer| !answer.status.is_informational());
-        let mut status = 0;
-        if !gone && !begun {
-            session.set_keepalive(None);
-            status = problem.status().as_u16();
-            // If the client is gone by now, nobody misses the answer.
-            let _ = self.answer(session, exchange, problem).await;
-        }
-        FailToProxy {
-            error_code: status,
-            can_reuse_downstream: false,
-        }
-    }
-
-    async fn logging(&self, session: &mut Session, error: Option<&Error>, exchange: &mut Exchange) {
-        let lease = exchange.lease.take();
-        let end = match (exchange.fault, error) {
-            (Some((_, end)), Some(_))
-            | (
-                Some((
-                    _,
-                    end @ (Termination::Refused | Termination::TooLarge | Termination::ParseError),
-                )),
-                None,
-            ) => end,
-            (None, Some(error)) => fault_of_client(error).1,
-            (_, None) => Termination::Completed,
-        };
-        let status = session
-            .response_written()
-            .map(|answer| answer.status.as_u16());
-        let answered = lease.as_ref().filter(|_| exchange.first_byte_ms.is_some());
-        let backend = answered.map(|lease| lease.backend().name());
-        self.edge
-            .metrics
-            .request_ended(backend, status, end, exchange.began.elapsed());
-        let request = session.req_header();
-        self.edge.access_log.write(&Line {
-            trace_id: exchange.trace.trace_id.to_string(),
-            request_id: &exchange.request_id,
-            client: exchange.connection.client.ip().to_string(),
-            protocol: if request.version == Version::HTTP_2 {
-                "HTTP/2"
-            } else {
-                "HTTP/1.1"
-            },
-            method: request.method.as_str(),
-            path: request.uri.path(),
-            status,
-            backend: exchange.tried.last().map(|backend| backend.name()),
-            tries: exchange.tries,
-            received_bytes: exchange.received_bytes,
-            sent_bytes: session.body_bytes_sent(),
-            connect_ms: exchange.connect_ms,
-            first_byte_ms: exchange.first_byte_ms,
-            duration_ms: milliseconds(exchange.began),
-            termination: end,
-        });
-        let whole = Whole {
-            trace: exchange.trace,
-            request_id: &exchange.request_id,
-            began: exchange.began,
-            method: &request.method,
-            path: request.uri.path(),
-            authority: authority(request).unwrap_or_default(),
-            client: exchange.connection.client,
-            version: request.version,
-            status,
-            first_byte_ms: exchange.first_byte_ms,
-            received_bytes: exchange.received_bytes,
-            sent_bytes: session.body_bytes_sent(),
-            end,
-        };
-        exchange.spans.send(&self.edge.traces, &whole);
-    }
-
-    fn suppress_error_log(&self, _session: &Session, _exchange: &Exchange, _error: &Error) -> bool {
-        true // the access log has it
-    }
-
-    fn suppress_proxy_warn_log(
-        &self,
-        _session: &Session,
-        _exchange: &Exchange,
-        _error: &Error,
-        _context: ProxyWarnLogContext,
-    ) -> bool {
-        true // the metrics count it
+        self.answer(problem, refusal).await
     }
 }
 
-fn no_backend() -> Box<Error> {
-    Error::new_in(ErrorType::HTTPStatus(503))
+/// Whether `path` is `prefix` or lies below it.
+fn is_below(path: &str, prefix: &str) -> bool {
+    let prefix = prefix.trim_end_matches('/');
+    path.strip_prefix(prefix)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// What a request is for: `:authority`, or `Host`.
-fn authority(request: &RequestHeader) -> Option<&str> {
-    let of_target = request.uri.authority().map(http::uri::Authority::as_str);
-    of_target.or_else(|| text(&request.headers, &HOST))
-}
-
-fn text<'a>(headers: &'a HeaderMap, name: &http::HeaderName) -> Option<&'a str> {
-    headers.get(name)?.to_str().ok()
-}
-
-fn bytes_of(headers: &HeaderMap) -> usize {
-    headers
-        .iter()
-        .map(|(name, value)| name.as_str().len() + value.len() + 4)
-        .sum()
-}
-
-/// HTTP/2 may spread cookies over several fields; HTTP/1.1 wants one (RFC 9113, 8.2.3).
-fn join_cookies(request: &mut RequestHeader) -> Result<()> {
-    let mut cookies = request.headers.get_all(COOKIE).iter();
-    let (Some(first), Some(_)) = (cookies.next(), cookies.next()) else {
-        return Ok(());
-    };
-    let mut joined = first.as_bytes().to_vec();
-    for cookie in request.headers.get_all(COOKIE).iter().skip(1) {
-        joined.extend_from_slice(b"; ");
-        joined.extend_from_slice(cookie.as_bytes());
-    }
-    request.insert_header(COOKIE, joined)
-}
-
-fn milliseconds(since: Instant) -> f64 {
-    since.elapsed().as_secs_f64() * 1000.0
+/// What a future gives without waiting.
+async fn at_hand<T>(future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
+    poll_fn(|context| match future.as_mut().poll(context) {
+        Poll::Ready(done) => Poll::Ready(Some(done)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
 }
 
 #[cfg(test)]
@@ -560,13 +641,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cookies_that_came_apart_are_joined() {
-        let mut request = RequestHeader::build("GET", b"/", None).unwrap();
-        for cookie in ["a=1", "b=2", "c=3"] {
-            request.append_header(COOKIE, cookie).unwrap();
+    fn a_path_is_below_another_by_whole_segments() {
+        for (path, prefix, is) in [
+            ("/a", "/", true),
+            ("/", "/", true),
+            ("/a/b", "/a", true),
+            ("/a", "/a/", true),
+            ("/ab", "/a", false),
+            ("/b", "/a", false),
+        ] {
+            assert_eq!(is, is_below(path, prefix), "{path} {prefix}");
         }
-        join_cookies(&mut request).unwrap();
-        assert_eq!(1, request.headers.get_all(COOKIE).iter().count());
-        assert_eq!("a=1; b=2; c=3", request.headers[COOKIE]);
     }
 }

@@ -1,99 +1,77 @@
-//! What an error of pingora's means: what the client is told, and how the request ended.
+//! Why a try on a backend has failed, and what the client is told if there is no other.
 
-use pingora_core::{Error, ErrorSource, ErrorType};
-
+use crate::backend_connection::Broken;
 use crate::problem::Problem;
 use crate::retry::Sent;
 use crate::termination::Termination;
 
-/// pingora's error for a certificate of the wrong role.
-pub(crate) const WRONG_ROLE: ErrorType = ErrorType::new("WrongRole");
-
-/// What a failure on a backend means for the client.
-pub(crate) fn fault_of_backend(error: &Error, sent: Sent) -> (Problem, Termination) {
-    use ErrorType::{
-        ConnectTimedout, ConnectionClosed, H1Error, InvalidCert, InvalidHTTPHeader, ReadTimedout,
-        TLSHandshakeFailure, TLSHandshakeTimedout, WriteTimedout,
-    };
-    let end = match error.etype() {
-        etype if *etype == WRONG_ROLE => Termination::WrongRole,
-        ConnectTimedout | TLSHandshakeTimedout => Termination::ConnectTimeout,
-        TLSHandshakeFailure | InvalidCert => Termination::TlsFailure,
-        ReadTimedout | WriteTimedout => Termination::AnswerTimeout,
-        InvalidHTTPHeader | H1Error => Termination::BadAnswer,
-        ConnectionClosed => Termination::BackendReset,
-        _ if sent == Sent::Nothing => Termination::ConnectRefused,
-        _ => Termination::BackendReset,
-    };
-    let problem = match (sent, end) {
-        (Sent::Nothing, _) => Problem::BackendsUnreachable,
-        (Sent::Perhaps, Termination::AnswerTimeout) => Problem::GatewayTimeout,
-        (Sent::Perhaps, _) => Problem::BadGateway,
-    };
-    (problem, end)
+/// A try that has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Why.
+    pub end: Termination,
+    /// How far the request had come.
+    pub sent: Sent,
+    /// The rule that the answer breaks, by its name.
+    pub refusal: Option<&'static str>,
 }
 
-/// What a failure that no backend has caused means.
-pub(crate) fn fault_of_client(error: &Error) -> (Problem, Termination) {
-    match (error.esource(), error.etype()) {
-        (ErrorSource::Downstream, ErrorType::ReadTimedout) => {
-            (Problem::RequestTimeout, Termination::ClientTimeout)
+impl Fault {
+    /// No connection was made.
+    pub fn unconnected(end: Termination) -> Fault {
+        Fault {
+            end,
+            sent: Sent::Nothing,
+            refusal: None,
         }
-        (
-            ErrorSource::Downstream,
-            ErrorType::ReadError
-            | ErrorType::WriteError
-            | ErrorType::WriteTimedout
-            | ErrorType::ConnectionClosed
-            | ErrorType::H2Error
-            | ErrorType::ConnectError,
-        ) => (Problem::BadRequest, Termination::ClientAbort),
-        (ErrorSource::Downstream, _) => (Problem::BadRequest, Termination::ParseError),
-        _ => (Problem::Internal, Termination::Internal),
+    }
+
+    /// A connection broke in the middle; `has_answered` once there was a whole head of an answer.
+    pub fn of(broken: Broken, sent: Sent, has_answered: bool) -> Fault {
+        let (end, refusal) = match broken {
+            Broken::Closed => (Termination::BackendReset, None),
+            Broken::Late if has_answered => (Termination::AnswerTimeout, None),
+            Broken::Late => (Termination::FirstByteTimeout, None),
+            Broken::Malformed(refusal) => (Termination::BadAnswer, Some(refusal.name())),
+        };
+        Fault { end, sent, refusal }
+    }
+
+    /// What the client is told.
+    pub fn problem(&self) -> Problem {
+        match (self.sent, self.end) {
+            (Sent::Nothing, _) => Problem::BackendsUnreachable,
+            (Sent::Perhaps, Termination::FirstByteTimeout | Termination::AnswerTimeout) => {
+                Problem::GatewayTimeout
+            }
+            (Sent::Perhaps, _) => Problem::BadGateway,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http1::Refusal;
 
     #[test]
     fn what_was_not_sent_is_unavailable_and_what_was_is_a_bad_gateway() {
-        let refused = Error::new_up(ErrorType::ConnectRefused);
-        assert_eq!(
-            (Problem::BackendsUnreachable, Termination::ConnectRefused),
-            fault_of_backend(&refused, Sent::Nothing)
-        );
-        let closed = Error::new_up(ErrorType::ConnectionClosed);
-        assert_eq!(
-            (Problem::BadGateway, Termination::BackendReset),
-            fault_of_backend(&closed, Sent::Perhaps)
-        );
-        let late = Error::new_up(ErrorType::ReadTimedout);
-        assert_eq!(
-            (Problem::GatewayTimeout, Termination::AnswerTimeout),
-            fault_of_backend(&late, Sent::Perhaps)
-        );
-        let role = Error::new_up(WRONG_ROLE);
-        assert_eq!(
-            (Problem::BackendsUnreachable, Termination::WrongRole),
-            fault_of_backend(&role, Sent::Nothing)
-        );
+        let refused = Fault::unconnected(Termination::ConnectRefused);
+        assert_eq!(Problem::BackendsUnreachable, refused.problem());
+        let closed = Fault::of(Broken::Closed, Sent::Perhaps, false);
+        assert_eq!(Problem::BadGateway, closed.problem());
+        let unheard = Fault::of(Broken::Closed, Sent::Nothing, false);
+        assert_eq!(Problem::BackendsUnreachable, unheard.problem());
+        let bad = Fault::of(Broken::Malformed(Refusal::StatusLine), Sent::Perhaps, false);
+        assert_eq!(Problem::BadGateway, bad.problem());
+        assert_eq!(Some("StatusLine"), bad.refusal);
     }
 
     #[test]
-    fn a_client_that_is_gone_is_not_a_client_that_is_wrong() {
-        let gone = Error::new_down(ErrorType::ConnectionClosed);
-        assert_eq!(Termination::ClientAbort, fault_of_client(&gone).1);
-        let wrong = Error::new_down(ErrorType::InvalidHTTPHeader);
-        assert_eq!(
-            (Problem::BadRequest, Termination::ParseError),
-            fault_of_client(&wrong)
-        );
-        let ours = Error::new_in(ErrorType::InternalError);
-        assert_eq!(
-            (Problem::Internal, Termination::Internal),
-            fault_of_client(&ours)
-        );
+    fn a_backend_that_says_nothing_is_told_from_one_that_stops() {
+        let late = |has_answered| Fault::of(Broken::Late, Sent::Perhaps, has_answered);
+        assert_eq!(Termination::FirstByteTimeout, late(false).end);
+        assert_eq!(Termination::AnswerTimeout, late(true).end);
+        assert_eq!(Problem::GatewayTimeout, late(false).problem());
     }
 }

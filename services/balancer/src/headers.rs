@@ -3,94 +3,102 @@
 //! A client can write any field; what the edge says about a request must come from the edge. So everything that speaks of the way a
 //! request has come is taken out first, then written anew.
 
-use std::net::{IpAddr, SocketAddr};
+use std::io::Write;
+use std::net::IpAddr;
 
-use http::HeaderName;
-use http::header::{FORWARDED, HeaderValue};
+use http::HeaderValue;
 
-/// The request's number, of our own making.
-pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// W3C trace context, on the way in.
-pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-/// W3C trace context, on the way out.
-pub const TRACERESPONSE: HeaderName = HeaderName::from_static("traceresponse");
-/// Which backend has answered.
-pub const X_SERVED_BY: HeaderName = HeaderName::from_static("x-served-by");
-/// What makes a request repeatable, whatever its method.
-pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+use crate::http1::Known;
 
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+/// Whether a field is taken out of every request: what a client could forge about where it comes from, and fields that end at this
+/// hop. (Fields of the connection itself are never passed on: [`Known::is_hop_by_hop`].)
+pub fn is_not_from_clients(known: Known) -> bool {
+    matches!(
+        known,
+        Known::Forwarded
+            | Known::XForwardedFor
+            | Known::XForwardedHost
+            | Known::XForwardedPort
+            | Known::XForwardedProto
+            | Known::XForwardedProtocol
+            | Known::XForwardedScheme
+            | Known::XForwardedServer
+            | Known::XForwardedSsl
+            | Known::XForwardedPrefix
+            | Known::XRealIp
+            | Known::XClientIp
+            | Known::XClusterClientIp
+            | Known::XOriginalHost
+            | Known::TrueClientIp
+            | Known::Via
+            | Known::XRequestId
+            | Known::XCorrelationId
+            | Known::Traceparent
+            | Known::Baggage
+            | Known::ProxyAuthorization
+    )
+}
 
-/// Taken out of every request: what a client could forge about where it comes from, and fields that end at this hop.
-pub const NOT_FROM_CLIENTS: [&str; 23] = [
-    "forwarded",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-port",
-    "x-forwarded-proto",
-    "x-forwarded-protocol",
-    "x-forwarded-scheme",
-    "x-forwarded-server",
-    "x-forwarded-ssl",
-    "x-forwarded-prefix",
-    "x-real-ip",
-    "x-client-ip",
-    "x-cluster-client-ip",
-    "x-original-host",
-    "true-client-ip",
-    "via",
-    "x-request-id",
-    "x-correlation-id",
-    "traceparent",
-    "baggage",
-    "proxy-authorization",
-    "proxy-connection",
-    "keep-alive",
-];
-
-/// Taken out of every answer: fields that end at this hop, and fields that only the edge sets.
-pub const NOT_FROM_BACKENDS: [&str; 8] = [
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authentication-info",
-    "proxy-connection",
-    "x-request-id",
-    "traceresponse",
-    "strict-transport-security",
-    "x-served-by",
-];
+/// Whether a field is taken out of every answer: fields that end at this hop, and fields that only the edge sets.
+pub fn is_not_from_backends(known: Known) -> bool {
+    matches!(
+        known,
+        Known::ProxyAuthenticate
+            | Known::ProxyAuthenticationInfo
+            | Known::XRequestId
+            | Known::Traceresponse
+            | Known::StrictTransportSecurity
+            | Known::XServedBy
+    )
+}
 
 /// How a request has come to us.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival<'a> {
-    /// The client's end of its connection.
-    pub client: SocketAddr,
+    /// Who asks.
+    pub client: IpAddr,
     /// What the request is for: `Host`, or `:authority`.
     pub authority: &'a str,
 }
 
 impl Arrival<'_> {
-    /// The fields that tell a backend.
-    pub fn fields(&self) -> [(HeaderName, String); 4] {
-        let client = unmapped(self.client.ip());
-        [
-            (X_FORWARDED_FOR, client.to_string()),
-            (X_FORWARDED_HOST, self.authority.to_owned()),
-            (X_FORWARDED_PROTO, "https".to_owned()),
-            (FORWARDED, self.forwarded(client)),
-        ]
-    }
-
-    /// RFC 7239: an IPv6 address is in brackets, and what is not a token in quotes.
-    fn forwarded(&self, client: IpAddr) -> String {
-        let node = match client {
-            IpAddr::V4(address) => address.to_string(),
-            IpAddr::V6(address) => format!("\"[{address}]\""),
+    /// Writes the fields that tell a backend.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        let client = self.client;
+        let authority = self.authority.as_bytes();
+        let mut address = [0; ADDRESS_LEN_MAX];
+        let address = text_of(client, &mut address);
+        // RFC 7239: an IPv6 address is in brackets, and what is not a token in quotes.
+        let (open, close): (&[u8], &[u8]) = match client {
+            IpAddr::V4(_) => (b"", b""),
+            IpAddr::V6(_) => (b"\"[", b"]\""),
         };
-        format!("for={node};host=\"{}\";proto=https", self.authority)
+        for part in [
+            b"x-forwarded-for: ",
+            address,
+            b"\r\nx-forwarded-proto: https\r\nx-forwarded-host: ",
+            authority,
+            b"\r\nforwarded: for=",
+            open,
+            address,
+            close,
+            b";host=\"",
+            authority,
+            b"\";proto=https\r\n",
+        ] {
+            out.extend_from_slice(part);
+        }
     }
+}
+
+/// The longest text of an address is that of an IPv4 one in an IPv6 one.
+const ADDRESS_LEN_MAX: usize = 45;
+
+fn text_of(address: IpAddr, room: &mut [u8; ADDRESS_LEN_MAX]) -> &[u8] {
+    let mut rest = &mut room[..];
+    let _ = write!(rest, "{address}");
+    let len = ADDRESS_LEN_MAX - rest.len();
+    &room[..len]
 }
 
 /// The value of `strict-transport-security`.
@@ -99,7 +107,7 @@ pub fn strict_transport_security(max_age_s: u64) -> HeaderValue {
 }
 
 /// An IPv4 client of an IPv6 socket is an IPv4 client.
-fn unmapped(address: IpAddr) -> IpAddr {
+pub fn unmapped(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V6(six) => six.to_ipv4_mapped().map_or(address, IpAddr::V4),
         four => four,
@@ -110,59 +118,44 @@ fn unmapped(address: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
-    fn value(client: &str, name: &str) -> String {
+    fn fields(client: &str) -> String {
         let arrival = Arrival {
-            client: client.parse().unwrap(),
+            client: unmapped(client.parse().unwrap()),
             authority: "localhost:8443",
         };
-        let field = arrival
-            .fields()
-            .into_iter()
-            .find(|(field, _)| field == name);
-        field.unwrap().1
+        let mut out = Vec::new();
+        arrival.write(&mut out);
+        String::from_utf8(out).unwrap()
     }
 
     #[test]
     fn the_backend_learns_who_asks_for_what_and_how() {
-        assert_eq!("192.0.2.7", value("192.0.2.7:4711", "x-forwarded-for"));
         assert_eq!(
-            "localhost:8443",
-            value("192.0.2.7:4711", "x-forwarded-host")
-        );
-        assert_eq!("https", value("192.0.2.7:4711", "x-forwarded-proto"));
-        assert_eq!(
-            "for=192.0.2.7;host=\"localhost:8443\";proto=https",
-            value("192.0.2.7:4711", "forwarded")
+            "x-forwarded-for: 192.0.2.7\r\nx-forwarded-proto: https\r\nx-forwarded-host: localhost:8443\r\n\
+             forwarded: for=192.0.2.7;host=\"localhost:8443\";proto=https\r\n",
+            fields("192.0.2.7")
         );
     }
 
     #[test]
     fn an_ipv6_client_is_written_as_the_rfc_asks() {
-        assert_eq!(
-            "2001:db8::7",
-            value("[2001:db8::7]:4711", "x-forwarded-for")
-        );
-        assert!(value("[2001:db8::7]:4711", "forwarded").starts_with("for=\"[2001:db8::7]\";"));
-        assert_eq!(
-            "192.0.2.7",
-            value("[::ffff:192.0.2.7]:4711", "x-forwarded-for")
-        );
+        let text = fields("2001:db8::7");
+        assert!(text.contains("x-forwarded-for: 2001:db8::7\r\n"), "{text}");
+        assert!(text.contains("for=\"[2001:db8::7]\";"), "{text}");
+        assert!(fields("::ffff:192.0.2.7").contains("for=192.0.2.7;"));
     }
 
     #[test]
     fn everything_the_edge_tells_is_taken_from_clients_first() {
-        let arrival = Arrival {
-            client: "192.0.2.7:1".parse().unwrap(),
-            authority: "a",
-        };
-        for (name, _) in arrival.fields() {
-            assert!(NOT_FROM_CLIENTS.contains(&name.as_str()), "{name}");
+        for line in fields("192.0.2.7").lines() {
+            let name = line.split(':').next().unwrap();
+            assert!(is_not_from_clients(Known::of(name.as_bytes())), "{name}");
         }
-        for name in [X_REQUEST_ID, TRACEPARENT] {
-            assert!(NOT_FROM_CLIENTS.contains(&name.as_str()), "{name}");
+        for known in [Known::XRequestId, Known::Traceparent] {
+            assert!(is_not_from_clients(known), "{known:?}");
         }
-        for name in [X_REQUEST_ID, TRACERESPONSE, X_SERVED_BY] {
-            assert!(NOT_FROM_BACKENDS.contains(&name.as_str()), "{name}");
+        for known in [Known::XRequestId, Known::Traceresponse, Known::XServedBy] {
+            assert!(is_not_from_backends(known), "{known:?}");
         }
     }
 }

@@ -1,7 +1,6 @@
 //! Looking at a backend as a request would reach it: its address, a connection, mutual TLS with its name and role, its readiness.
 //!
-//! Every look makes a connection and a full handshake of its own, so that it also says which certificate the backend now has
-//! (`role_check.rs`).
+//! Every look makes a connection and a full handshake of its own: a certificate that is wrong by now is found out.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,16 +9,21 @@ use std::sync::Arc;
 use chassis::identity::Identity;
 use rustls::client::Resumption;
 use rustls_pki_types::ServerName;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
 use crate::backend::Backend;
+use crate::config::BackendTls;
 use crate::edge::{Edge, ms};
 use crate::health::{Health, Outcome, State};
+
+/// Either kind of connection.
+trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 /// The longest head of an answer that is read: only its first line matters.
 const ANSWER_BYTES_MAX: usize = 4096;
@@ -128,12 +132,11 @@ async fn locate(backend: &Backend) -> io::Result<SocketAddr> {
     Ok(address)
 }
 
-/// Connects, verifies name and role in a full handshake, and remembers the certificate as one that has passed.
-async fn connect(
-    edge: &Edge,
-    backend: &Backend,
-    address: SocketAddr,
-) -> io::Result<TlsStream<TcpStream>> {
+/// Connects, and verifies name and role in a full handshake.
+async fn connect(edge: &Edge, backend: &Backend, address: SocketAddr) -> io::Result<Box<dyn Io>> {
+    if edge.config.backend.tls == BackendTls::Off {
+        return Ok(Box::new(TcpStream::connect(address).await?));
+    }
     let identity: Arc<Identity> = edge.identity.current();
     let mut config =
         (*identity.client_config(Some(&edge.config.backend.role), &[b"http/1.1"])).clone();
@@ -143,26 +146,7 @@ async fn connect(
     let stream = TlsConnector::from(Arc::new(config))
         .connect(name, stream)
         .await?;
-    if let Some([certificate, ..]) = stream.get_ref().1.peer_certificates() {
-        edge.verified[backend.index()].remember(certificate);
-    }
-    Ok(stream)
-}
-
-/// Whether a certificate with this digest is one that the backend may have: seen to be so before, or now.
-pub async fn is_verified(edge: &Edge, backend: &Backend, digest: &[u8]) -> bool {
-    let verified = &edge.verified[backend.index()];
-    if verified.knows(digest) {
-        return true;
-    }
-    let Some(address) = backend.address() else {
-        return false;
-    };
-    let limit = ms(edge.config.backend.handshake_timeout_ms);
-    match timeout(limit, connect(edge, backend, address)).await {
-        Ok(Ok(_)) => verified.knows(digest),
-        Ok(Err(_)) | Err(_) => false,
-    }
+    Ok(Box::new(stream))
 }
 
 /// The status in `HTTP/1.1 200 OK`.

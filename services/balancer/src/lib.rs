@@ -5,18 +5,26 @@
 //! another balancer would need, so two of them share a port and either can go at any time.
 //!
 //! Where to read on: [`least_connections`] and [`lease`] choose and count, [`health`] and [`retry`] judge, [`headers`] and [`redirect`]
-//! rewrite, [`http1`] reads and writes messages (the exchange is to be moved onto it); none of them knows pingora. [`exchange`] ties them
-//! to pingora's hooks, [`accept`] and [`client_stream`] to its connections.
+//! rewrite, [`http1`] reads and writes messages. [`exchange`] ties them together for one request: a [`client`] on one side (HTTP/1.1 in
+//! [`client_h1`], HTTP/2 in [`client_h2`]), a [`backend_connection`] from the [`pool`] on the other. A [`worker`] is a thread on which
+//! whole connections live; [`accept`] gives them to it.
 
 pub mod accept;
 pub mod access_log;
 pub mod admin;
 pub mod backend;
-pub mod client_stream;
+pub mod backend_connection;
+pub mod body;
+pub mod client;
+pub mod client_h1;
+pub mod client_h2;
+pub mod clock;
 pub mod config;
+pub mod connect;
 pub mod edge;
 pub mod exchange;
 pub mod fault;
+pub mod frame_budget;
 pub mod headers;
 pub mod health;
 pub mod health_check;
@@ -25,16 +33,26 @@ pub mod lease;
 pub mod least_connections;
 pub mod metrics;
 pub mod names;
-pub mod peer;
+pub mod pace;
 pub mod plain;
+pub mod pool;
 pub mod problem;
+pub mod proxy_protocol;
 pub mod raw_answer;
+pub mod record;
 pub mod redirect;
+pub mod replay;
 pub mod retry;
-pub mod role_check;
+pub mod socket;
 pub mod spans;
+pub mod stamp;
+pub mod stream;
 pub mod termination;
 pub mod traffic;
+pub mod tunnel;
+pub mod watched;
+pub mod websocket;
+pub mod worker;
 
 mod run;
 

@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::{
-    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry,
 };
 use telemetry::metrics::DURATION_BUCKETS_SECONDS;
 use telemetry::pulled::PulledCounter;
 
 use crate::backend::Backend;
 use crate::health::{Outcome, State};
+use crate::http1::Refusal;
 use crate::retry::Sent;
 use crate::termination::Termination;
 
@@ -26,7 +28,10 @@ pub struct Metrics {
     state: IntGaugeVec,
     requests: IntCounterVec,
     duration: HistogramVec,
-    terminations: IntCounterVec,
+    terminations: Vec<IntCounter>,
+    refusals: Vec<IntCounter>,
+    /// What the edge answered by itself.
+    own: Answered,
     retries: IntCounterVec,
     checks: IntCounterVec,
     certificate_days_left: IntGauge,
@@ -39,6 +44,21 @@ pub struct Metrics {
     pub handshakes_failed: IntCounter,
     /// Lines of the access log that were dropped because its reader is slow.
     pub log_lines_dropped: IntCounter,
+    /// Connections to backends that were made.
+    pub backend_connections: IntCounter,
+    /// Tries on a connection that the backend had given up just before; not its fault, and nobody's error.
+    pub stale_connections: IntCounter,
+    /// Tries that were not made because the budget was used up.
+    pub retries_refused: IntCounter,
+    /// HTTP/2 connections that were ended for a flood of frames.
+    pub floods: IntCounter,
+}
+
+/// The counters of who has answered: looked up once.
+#[derive(Clone, Debug)]
+pub struct Answered {
+    by_class: Vec<IntCounter>,
+    duration: Histogram,
 }
 
 impl Metrics {
@@ -46,20 +66,34 @@ impl Metrics {
     pub fn new<'a>(backends: impl IntoIterator<Item = &'a str>) -> Metrics {
         let registry = Registry::new();
         let keep = Keep(&registry);
+        let requests = keep.counters(
+            "balancer_requests_total",
+            "Requests answered, by the backend that answered and the class of the status.",
+            &["backend", "code"],
+        );
+        let duration = keep.histograms(
+            "balancer_request_duration_seconds",
+            "From a request's head to the last byte of its answer.",
+            &["backend"],
+        );
         let metrics = Metrics {
             in_flight: keep.gauges("balancer_in_flight", "Requests in flight on a backend: leases held.", &["backend"]),
             state: keep.gauges("balancer_backend_state", "1 for the state that a backend is in.", &["backend", "state"]),
-            requests: keep.counters(
-                "balancer_requests_total",
-                "Requests answered, by the backend that answered and the class of the status.",
-                &["backend", "code"],
+            own: answered(EDGE, &requests, &duration),
+            requests,
+            duration,
+            terminations: keep.each(
+                "balancer_terminations_total",
+                "How requests ended.",
+                "reason",
+                Termination::ALL.iter().map(|end| end.as_str()),
             ),
-            duration: keep.histograms(
-                "balancer_request_duration_seconds",
-                "From a request's head to the last byte of its answer.",
-                &["backend"],
+            refusals: keep.each(
+                "balancer_refusals_total",
+                "Messages of clients and backends that were refused, by the rule that they break.",
+                "rule",
+                Refusal::ALL.iter().map(|refusal| refusal.name()),
             ),
-            terminations: keep.counters("balancer_terminations_total", "How requests ended.", &["reason"]),
             retries: keep.counters(
                 "balancer_retries_total",
                 "Tries that failed on a backend and were followed by another, by whether the request may have reached it.",
@@ -81,6 +115,22 @@ impl Metrics {
                 "balancer_access_log_lines_dropped_total",
                 "Lines of the access log that were dropped because its reader is slow.",
             ),
+            backend_connections: keep.counter(
+                "balancer_backend_connections_total",
+                "Connections to backends that were made for requests.",
+            ),
+            stale_connections: keep.counter(
+                "balancer_stale_connections_total",
+                "Requests that met an idle connection which the backend was just closing, and were sent again unheard.",
+            ),
+            retries_refused: keep.counter(
+                "balancer_retries_refused_total",
+                "Tries that were not made because the retry budget was used up.",
+            ),
+            floods: keep.counter(
+                "balancer_http2_floods_total",
+                "HTTP/2 connections that were ended for a flood of frames without content.",
+            ),
             registry: registry.clone(),
         };
         keep.register(PulledCounter::new(
@@ -89,13 +139,8 @@ impl Metrics {
             chassis::identity::role_refusals,
         ));
         let backends: Vec<&str> = backends.into_iter().collect();
-        for backend in backends.iter().copied().chain([EDGE]) {
-            for code in CODES {
-                metrics.requests.with_label_values(&[backend, code]);
-            }
-            metrics.duration.with_label_values(&[backend]);
-        }
         for backend in backends {
+            metrics.answered(backend);
             metrics.in_flight.with_label_values(&[backend]);
             for state in State::ALL {
                 metrics.state.with_label_values(&[backend, state.as_str()]);
@@ -107,9 +152,6 @@ impl Metrics {
                 metrics.checks.with_label_values(&[backend, outcome]);
             }
         }
-        for reason in Termination::ALL {
-            metrics.terminations.with_label_values(&[reason.as_str()]);
-        }
         metrics
     }
 
@@ -118,29 +160,36 @@ impl Metrics {
         &self.registry
     }
 
-    /// A request has ended.
+    /// The counters of one backend.
+    pub fn answered(&self, backend: &str) -> Answered {
+        answered(backend, &self.requests, &self.duration)
+    }
+
+    /// A request has ended; `by` is none where the edge answered by itself.
     pub fn request_ended(
         &self,
-        backend: Option<&str>,
+        by: Option<&Answered>,
         status: Option<u16>,
         end: Termination,
         took: Duration,
     ) {
-        let backend = backend.unwrap_or(EDGE);
-        if let Some(code) =
-            status.and_then(|status| CODES.get(usize::from(status / 100).wrapping_sub(1)))
-        {
-            self.requests.with_label_values(&[backend, code]).inc();
+        let by = by.unwrap_or(&self.own);
+        let class = status.map(|status| usize::from(status / 100).wrapping_sub(1));
+        if let Some(counter) = class.and_then(|class| by.by_class.get(class)) {
+            counter.inc();
         }
-        self.duration
-            .with_label_values(&[backend])
-            .observe(took.as_secs_f64());
-        self.terminations.with_label_values(&[end.as_str()]).inc();
+        by.duration.observe(took.as_secs_f64());
+        self.terminations[end as usize].inc();
     }
 
     /// A head was refused before it became a request.
     pub fn head_refused(&self, end: Termination) {
-        self.terminations.with_label_values(&[end.as_str()]).inc();
+        self.terminations[end as usize].inc();
+    }
+
+    /// A message breaks a rule.
+    pub fn refused(&self, refusal: Refusal) {
+        self.refusals[refusal as usize].inc();
     }
 
     /// A try has failed and there will be another.
@@ -185,6 +234,14 @@ impl Metrics {
     }
 }
 
+fn answered(backend: &str, requests: &IntCounterVec, duration: &HistogramVec) -> Answered {
+    let class = |code| requests.with_label_values(&[backend, code]);
+    Answered {
+        by_class: CODES.into_iter().map(class).collect(),
+        duration: duration.with_label_values(&[backend]),
+    }
+}
+
 fn word(sent: Sent) -> &'static str {
     match sent {
         Sent::Nothing => "nothing",
@@ -218,6 +275,20 @@ impl Keep<'_> {
 
     fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
         self.keep(IntCounterVec::new(Opts::new(name, help), labels))
+    }
+
+    /// A counter for each value of one label, in their order.
+    fn each(
+        &self,
+        name: &str,
+        help: &str,
+        label: &str,
+        values: impl Iterator<Item = &'static str>,
+    ) -> Vec<IntCounter> {
+        let counters = self.counters(name, help, &[label]);
+        values
+            .map(|value| counters.with_label_values(&[value]))
+            .collect()
     }
 
     fn gauge(&self, name: &str, help: &str) -> IntGauge {
@@ -259,19 +330,15 @@ mod tests {
     #[test]
     fn a_request_is_counted_by_backend_and_class() {
         let metrics = Metrics::new(["web-1"]);
+        let one = metrics.answered("web-1");
         metrics.request_ended(
-            Some("web-1"),
+            Some(&one),
             Some(201),
             Termination::Completed,
             Duration::from_millis(3),
         );
         metrics.request_ended(None, Some(404), Termination::Refused, Duration::ZERO);
-        metrics.request_ended(
-            Some("web-1"),
-            None,
-            Termination::ClientAbort,
-            Duration::ZERO,
-        );
+        metrics.request_ended(Some(&one), None, Termination::ClientAbort, Duration::ZERO);
         let text = metrics.render(&[], 0, 1);
         for line in [
             "balancer_requests_total{backend=\"web-1\",code=\"2xx\"} 1",

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use crate::edge::{Edge, ms};
 use crate::problem::Problem;
-use crate::raw_answer::{self, Transport};
+use crate::raw_answer;
 use crate::termination::Termination;
 
 /// The longest head that is read: a redirect needs two lines of it.
@@ -105,7 +105,7 @@ fn redirect(edge: &Edge, head: &Head) -> String {
 
 fn refuse(edge: &Edge, problem: Problem, end: Termination) -> String {
     edge.metrics.head_refused(end);
-    raw_answer::problem(edge, problem, Transport::Plain)
+    raw_answer::problem(problem)
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@ use std::fmt;
 use http::StatusCode;
 use serde::Serialize;
 
+use crate::http1::Refusal;
+
 /// An error that the edge answers by itself. What it says is for clients; what it does not say is in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Problem {
@@ -14,6 +16,14 @@ pub enum Problem {
     NotFound,
     /// A method that the edge does not pass on.
     MethodNotAllowed,
+    /// The target is longer than the edge takes.
+    UriTooLong,
+    /// Something else than `100-continue` is expected.
+    ExpectationFailed,
+    /// A transfer coding that nobody here understands.
+    NotImplemented,
+    /// A version of HTTP that is not spoken here.
+    VersionNotSupported,
     /// The head did not arrive in time.
     RequestTimeout,
     /// The body is larger than the edge takes.
@@ -41,6 +51,10 @@ impl Problem {
             Problem::BadRequest => StatusCode::BAD_REQUEST,
             Problem::NotFound => StatusCode::NOT_FOUND,
             Problem::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Problem::UriTooLong => StatusCode::URI_TOO_LONG,
+            Problem::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
+            Problem::NotImplemented => StatusCode::NOT_IMPLEMENTED,
+            Problem::VersionNotSupported => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             Problem::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Problem::ContentTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Problem::MisdirectedRequest => StatusCode::MISDIRECTED_REQUEST,
@@ -60,21 +74,37 @@ impl Problem {
         }
     }
 
-    /// The document, for a request in this trace.
-    pub fn document(self, trace_id: &impl fmt::Display) -> String {
+    /// What a message is answered that breaks a rule.
+    pub fn of(refusal: Refusal) -> Problem {
+        match refusal.status() {
+            StatusCode::URI_TOO_LONG => Problem::UriTooLong,
+            StatusCode::EXPECTATION_FAILED => Problem::ExpectationFailed,
+            StatusCode::NOT_IMPLEMENTED => Problem::NotImplemented,
+            StatusCode::HTTP_VERSION_NOT_SUPPORTED => Problem::VersionNotSupported,
+            StatusCode::PAYLOAD_TOO_LARGE => Problem::ContentTooLarge,
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => Problem::HeaderTooLarge,
+            _ => Problem::BadRequest,
+        }
+    }
+
+    /// The document, for a request in this trace; with the rule that it breaks, if it does.
+    pub fn document(self, trace_id: &impl fmt::Display, refusal: Option<Refusal>) -> String {
         #[derive(Serialize)]
         struct Document {
             r#type: String,
             title: &'static str,
             status: u16,
-            detail: &'static str,
+            detail: String,
             trace_id: String,
         }
         let document = Document {
             r#type: format!("/problems/{}", self.slug()),
             title: self.title(),
             status: self.status().as_u16(),
-            detail: self.detail(),
+            detail: match refusal {
+                Some(refusal) => refusal.to_string(),
+                None => self.detail().to_owned(),
+            },
             trace_id: trace_id.to_string(),
         };
         serde_json::to_string(&document).expect("text and numbers are always JSON")
@@ -86,6 +116,10 @@ impl Problem {
             Problem::BadRequest => "bad-request",
             Problem::NotFound => "not-found",
             Problem::MethodNotAllowed => "method-not-allowed",
+            Problem::UriTooLong => "uri-too-long",
+            Problem::ExpectationFailed => "expectation-failed",
+            Problem::NotImplemented => "not-implemented",
+            Problem::VersionNotSupported => "version-not-supported",
             Problem::RequestTimeout => "request-timeout",
             Problem::ContentTooLarge => "content-too-large",
             Problem::MisdirectedRequest => "misdirected-request",
@@ -103,6 +137,10 @@ impl Problem {
             Problem::BadRequest => "The request is malformed",
             Problem::NotFound => "There is nothing here",
             Problem::MethodNotAllowed => "The method is not allowed",
+            Problem::UriTooLong => "The target is too long",
+            Problem::ExpectationFailed => "The expectation cannot be met",
+            Problem::NotImplemented => "The transfer coding is not understood",
+            Problem::VersionNotSupported => "The version of HTTP is not spoken here",
             Problem::RequestTimeout => "The request took too long to arrive",
             Problem::ContentTooLarge => "The content is too large",
             Problem::MisdirectedRequest => "The host is not served here",
@@ -122,8 +160,12 @@ impl Problem {
             }
             Problem::NotFound => "This path is not published.",
             Problem::MethodNotAllowed => "CONNECT and TRACE are not passed on.",
+            Problem::UriTooLong => "The target of the request is longer than is taken here.",
+            Problem::ExpectationFailed => "Nothing but 100-continue can be expected.",
+            Problem::NotImplemented => "No transfer coding but chunked is understood.",
+            Problem::VersionNotSupported => "Only HTTP/1.0, HTTP/1.1 and HTTP/2 are spoken here.",
             Problem::RequestTimeout => {
-                "The head of the request was not complete in time. It may be sent again."
+                "The request was not complete in time, or came too slowly. It may be sent again."
             }
             Problem::ContentTooLarge => "The body is larger than is taken here.",
             Problem::MisdirectedRequest => {
@@ -142,7 +184,7 @@ impl Problem {
                 "No connection to a web server could be made. The request was not sent to any, and may be sent again."
             }
             Problem::GatewayTimeout => {
-                "The request was sent, and no answer came in time. Whether it was acted on is not known."
+                "The request was sent, and no whole answer came in time. Whether it was acted on is not known."
             }
             Problem::Internal => "The fault is logged under the trace that is named here.",
         }
@@ -155,10 +197,14 @@ mod tests {
 
     use super::*;
 
-    const ALL: [Problem; 12] = [
+    const ALL: [Problem; 16] = [
         Problem::BadRequest,
         Problem::NotFound,
         Problem::MethodNotAllowed,
+        Problem::UriTooLong,
+        Problem::ExpectationFailed,
+        Problem::NotImplemented,
+        Problem::VersionNotSupported,
         Problem::RequestTimeout,
         Problem::ContentTooLarge,
         Problem::MisdirectedRequest,
@@ -173,13 +219,32 @@ mod tests {
     #[test]
     fn a_document_has_every_member() {
         let document: serde_json::Value =
-            serde_json::from_str(&Problem::NoBackend.document(&"4bf92f35")).unwrap();
+            serde_json::from_str(&Problem::NoBackend.document(&"4bf92f35", None)).unwrap();
         assert_eq!("/problems/no-backend", document["type"]);
         assert_eq!(503, document["status"]);
         assert_eq!("4bf92f35", document["trace_id"]);
         for member in ["title", "detail"] {
             assert!(!document[member].as_str().unwrap().is_empty());
         }
+    }
+
+    #[test]
+    fn a_refusal_is_answered_with_its_own_status_and_rule() {
+        for refusal in Refusal::ALL {
+            // What only a backend can break is never told to a client in this way.
+            if refusal.status() != StatusCode::BAD_GATEWAY {
+                assert_eq!(
+                    refusal.status(),
+                    Problem::of(*refusal).status(),
+                    "{refusal:?}"
+                );
+            }
+        }
+        let text = Problem::BadRequest.document(&"1", Some(Refusal::BareLf));
+        assert!(
+            text.contains("does not end in CR LF. (RFC 9112 2.2)"),
+            "{text}"
+        );
     }
 
     #[test]

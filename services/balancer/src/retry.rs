@@ -3,7 +3,7 @@
 //! What provably has not reached a backend is sent to another one whatever its method. What may have is sent again only if doing it
 //! twice is the same as doing it once: its method is idempotent, or it carries a key by which the app recognises it.
 
-use http::Method;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 /// How far a try had come when it failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,12 +16,12 @@ pub enum Sent {
 
 /// A try that has failed.
 #[derive(Clone, Copy, Debug)]
-pub struct Failed<'a> {
+pub struct Failed {
     /// How far it had come.
     pub sent: Sent,
-    /// The request's method.
-    pub method: &'a Method,
-    /// Whether it carries an `Idempotency-Key`.
+    /// Whether doing the request twice is as good as doing it once, by its method.
+    pub is_idempotent: bool,
+    /// Whether it carries an `Idempotency-Key`, on a route that knows them.
     pub has_key: bool,
     /// Whether every byte of its body that was read is still at hand.
     pub body_kept: bool,
@@ -32,13 +32,57 @@ pub struct Failed<'a> {
 }
 
 /// Whether to try once more, with at most `tries_max` tries in all.
-pub fn again(failed: Failed<'_>, tries_max: usize) -> bool {
+pub fn again(failed: Failed, tries_max: usize) -> bool {
     if failed.answer_begun || failed.tries >= tries_max {
         return false;
     }
-    match failed.sent {
-        Sent::Nothing => true,
-        Sent::Perhaps => failed.body_kept && (failed.method.is_idempotent() || failed.has_key),
+    let is_harmless = failed.is_idempotent || failed.has_key;
+    failed.body_kept && (failed.sent == Sent::Nothing || is_harmless)
+}
+
+/// How many tries there may be beyond the first of each request: a share of the requests, so that an outage is not multiplied, and some
+/// in any case, so that a single failure on a quiet day is met. In hundredths of a try.
+#[derive(Debug)]
+pub struct RetryBudget {
+    left: AtomicI64,
+    earned_per_request: i64,
+    max: i64,
+}
+
+impl RetryBudget {
+    /// Full: `burst` tries. Every request earns `percent` of one.
+    pub fn new(percent: u8, burst: u32) -> RetryBudget {
+        let max = i64::from(burst) * 100;
+        RetryBudget {
+            left: AtomicI64::new(max),
+            earned_per_request: percent.into(),
+            max,
+        }
+    }
+
+    /// A request has come.
+    pub fn earn(&self) {
+        if self.left.load(Ordering::Relaxed) < self.max {
+            self.left
+                .fetch_add(self.earned_per_request, Ordering::Relaxed);
+        }
+    }
+
+    /// Time has passed: so many tries are free.
+    pub fn refill(&self, tries: u32) {
+        if self.left.load(Ordering::Relaxed) < self.max {
+            self.left
+                .fetch_add(i64::from(tries) * 100, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes one, if there is one.
+    pub fn take(&self) -> bool {
+        let taken = self.left.fetch_sub(100, Ordering::Relaxed) >= 100;
+        if !taken {
+            self.left.fetch_add(100, Ordering::Relaxed);
+        }
+        taken
     }
 }
 
@@ -46,10 +90,10 @@ pub fn again(failed: Failed<'_>, tries_max: usize) -> bool {
 mod tests {
     use super::*;
 
-    fn failed(sent: Sent, method: &Method) -> Failed<'_> {
+    fn failed(sent: Sent) -> Failed {
         Failed {
             sent,
-            method,
+            is_idempotent: false,
             has_key: false,
             body_kept: true,
             answer_begun: false,
@@ -59,46 +103,39 @@ mod tests {
 
     #[test]
     fn what_was_not_sent_goes_elsewhere_whatever_its_method() {
-        for method in [Method::GET, Method::POST, Method::PATCH, Method::DELETE] {
-            assert!(again(failed(Sent::Nothing, &method), 3), "{method}");
-        }
+        assert!(again(failed(Sent::Nothing), 3));
+        let idempotent = Failed {
+            is_idempotent: true,
+            ..failed(Sent::Nothing)
+        };
+        assert!(again(idempotent, 3));
     }
 
     #[test]
     fn what_may_have_been_sent_is_repeated_only_if_that_changes_nothing() {
-        let cases = [
-            (Method::GET, true),
-            (Method::HEAD, true),
-            (Method::PUT, true),
-            (Method::DELETE, true),
-            (Method::POST, false),
-            (Method::PATCH, false),
-        ];
-        for (method, expected) in cases {
-            assert_eq!(
-                expected,
-                again(failed(Sent::Perhaps, &method), 3),
-                "{method}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_key_makes_a_post_repeatable() {
+        assert!(!again(failed(Sent::Perhaps), 3));
+        let idempotent = Failed {
+            is_idempotent: true,
+            ..failed(Sent::Perhaps)
+        };
+        assert!(again(idempotent, 3));
         let with_key = Failed {
             has_key: true,
-            ..failed(Sent::Perhaps, &Method::POST)
+            ..failed(Sent::Perhaps)
         };
         assert!(again(with_key, 3));
     }
 
     #[test]
     fn a_body_that_is_gone_cannot_be_sent_again() {
-        let gone = Failed {
-            body_kept: false,
-            ..failed(Sent::Perhaps, &Method::PUT)
-        };
-        assert!(!again(gone, 3));
+        for sent in [Sent::Nothing, Sent::Perhaps] {
+            let gone = Failed {
+                body_kept: false,
+                is_idempotent: true,
+                ..failed(sent)
+            };
+            assert!(!again(gone, 3));
+        }
     }
 
     #[test]
@@ -106,7 +143,8 @@ mod tests {
         for sent in [Sent::Nothing, Sent::Perhaps] {
             let begun = Failed {
                 answer_begun: true,
-                ..failed(sent, &Method::GET)
+                is_idempotent: true,
+                ..failed(sent)
             };
             assert!(!again(begun, 3));
         }
@@ -116,8 +154,27 @@ mod tests {
     fn tries_are_bounded() {
         let last = Failed {
             tries: 3,
-            ..failed(Sent::Nothing, &Method::GET)
+            ..failed(Sent::Nothing)
         };
         assert!(!again(last, 3));
+    }
+
+    #[test]
+    fn the_budget_is_a_share_of_the_requests_and_a_burst() {
+        let budget = RetryBudget::new(20, 2);
+        assert!(budget.take() && budget.take() && !budget.take());
+        for _ in 0..4 {
+            budget.earn();
+        }
+        assert!(!budget.take());
+        budget.earn();
+        assert!(budget.take() && !budget.take());
+        budget.refill(1);
+        assert!(budget.take() && !budget.take());
+        for _ in 0..100 {
+            budget.refill(10);
+        }
+        let taken = std::iter::repeat_with(|| budget.take()).take_while(|taken| *taken);
+        assert!(taken.count() <= 12);
     }
 }

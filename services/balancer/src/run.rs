@@ -4,55 +4,51 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use chassis::identity::{Clients, Identity, IdentityWatch};
+use chassis::identity::{Clients, IdentityWatch};
 use chassis::{admin as socket, matrix::matrix, namespace, stop};
 use futures::FutureExt;
-use pingora_core::apps::HttpServerApp;
-use pingora_core::server::configuration::ServerConf;
-use pingora_proxy::{HttpProxy, http_proxy};
 use telemetry::metrics::{self, Endpoint};
-use tokio::sync::{mpsc, watch};
-use tokio::time::timeout;
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use crate::accept::{self, Https, Service};
+use crate::accept::{self, Service};
 use crate::config::Config;
 use crate::edge::{Edge, ms};
-use crate::exchange::{Proxy, TRIES_MAX};
-use crate::names::Names;
-use crate::peer::Peers;
+use crate::worker::{Phase, Workers};
 use crate::{admin, health_check};
 
 /// How long the access log may take to be written at the end.
 const FLUSH: Duration = Duration::from_secs(1);
+/// How long tunnels that are still open at the deadline have to say goodbye.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// Runs until SIGTERM or SIGINT, then until what is in flight has ended or the deadline has come.
+///
+/// Requests are served by the workers' threads; this one looks after everything else.
 ///
 /// # Errors
 /// When the identity cannot be used or a port is taken.
 pub fn run(config: Config) -> Result<()> {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(config.threads())
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let edge = runtime.block_on(serve(config))?;
+    let (edge, workers) = runtime.block_on(serve(config))?;
+    // Whatever is left has had its time.
+    drop(runtime);
+    if let Some(workers) = Arc::into_inner(workers) {
+        workers.end();
+    }
     edge.access_log.flush(FLUSH);
     edge.traces.flush();
-    // Whatever is left has had its time.
-    runtime.shutdown_background();
     Ok(())
 }
 
-async fn serve(config: Config) -> Result<Arc<Edge>> {
+async fn serve(config: Config) -> Result<(Arc<Edge>, Arc<Workers>)> {
     let identity = IdentityWatch::load(&config.identity)?;
     let edge = Arc::new(Edge::new(config, identity)?);
     let Edge { config, .. } = &*edge;
-    let identity = edge.identity.current();
     let backends = edge.chooser.backends();
-    let peers = Peers::new(config.backend.clone(), &identity, backends.len())?;
-    let peers = Arc::new(peers);
-    let proxy = Arc::new(proxy(&edge, &identity, Arc::clone(&peers)));
-    let https = Arc::new(Https::new(&edge, Arc::clone(&proxy)));
 
     // Spans leave by a thread of their own.
     let tls = edge.identity.client_of("telemetry");
@@ -67,39 +63,34 @@ async fn serve(config: Config) -> Result<Arc<Edge>> {
         ));
     }
     drop(first_look);
-    tokio::spawn(follow_identity(
-        Arc::clone(&edge),
-        peers,
-        Arc::clone(&https),
-    ));
+    tokio::spawn(follow_identity(Arc::clone(&edge)));
+    tokio::spawn(refill_retries(Arc::clone(&edge)));
     tokio::spawn(namespace::end_with_it());
 
     someone_is_up(first_looks).await;
     let ports = [
-        (
-            accept::listen(config.listen.https)?,
-            Service::Https(Arc::clone(&https)),
-        ),
+        (accept::listen(config.listen.https)?, Service::Https),
         (accept::listen(config.listen.redirect)?, Service::Redirect),
     ];
+    let workers = Arc::new(Workers::start(&edge, config.threads())?);
     // Whoever asks how it is learns that it listens.
     tokio::spawn(answer_admin(Arc::clone(&edge)));
-    let (announce, announced) = watch::channel(false);
     for (listener, service) in ports {
         tracing::info!(address = %listener.local_addr()?, "listening");
         tokio::spawn(accept::accept(
             Arc::clone(&edge),
             listener,
             service,
-            announced.clone(),
+            Arc::clone(&workers),
+            workers.phase(),
         ));
     }
 
     stop::requested().await;
     edge.traffic.stop();
-    announce.send_replace(true);
-    finish(&edge, &proxy).await;
-    Ok(edge)
+    workers.enter(Phase::Stopping);
+    finish(&edge, &workers).await;
+    Ok((edge, workers))
 }
 
 /// Waits for the first look that finds a backend up, or until each was looked at once. Another balancer may listen on the same port:
@@ -108,8 +99,8 @@ async fn someone_is_up(mut first_looks: mpsc::Receiver<bool>) {
     while first_looks.recv().await == Some(false) {}
 }
 
-/// Waits for what is in flight; then for idle connections to be idle for sure; then closes them.
-async fn finish(edge: &Edge, proxy: &HttpProxy<Proxy>) {
+/// Waits for what is in flight; then for idle connections to be idle for sure. What is still at work at the deadline is told to end.
+async fn finish(edge: &Edge, workers: &Workers) {
     let config = &edge.config.stop;
     let ended = timeout(
         ms(config.deadline_ms),
@@ -121,46 +112,33 @@ async fn finish(edge: &Edge, proxy: &HttpProxy<Proxy>) {
             idle_connections = edge.traffic.connections(),
             "nothing is in flight"
         ),
-        Err(_) => tracing::warn!(
-            requests = edge.traffic.requests(),
-            "the deadline has come; what is in flight is cut"
-        ),
+        Err(_) => {
+            tracing::warn!(
+                requests = edge.traffic.requests(),
+                "the deadline has come; what is in flight is cut"
+            );
+            workers.enter(Phase::Ending);
+            let _ = timeout(GOODBYE, edge.traffic.without_tunnels()).await;
+        }
     }
-    proxy.http_cleanup().await;
-}
-
-fn proxy(edge: &Arc<Edge>, identity: &Identity, peers: Arc<Peers>) -> HttpProxy<Proxy> {
-    let conf = ServerConf {
-        threads: edge.config.threads(),
-        upstream_keepalive_pool_size: edge.config.backend.idle_connections_max,
-        // Each peer brings its own; but without this one pingora looks for the system's, and an image has none.
-        ca_file: Some(identity.ca_path().display().to_string()),
-        max_retries: TRIES_MAX,
-        ..ServerConf::default()
-    };
-    let mut proxy = http_proxy(&Arc::new(conf), Proxy::new(Arc::clone(edge), peers));
-    // Refused by a hook of ours, with a problem document, instead of by pingora without one.
-    let mut options = pingora_core::apps::HttpServerOptions::default();
-    options.allow_connect_method_proxying = true;
-    proxy.server_options = Some(options);
-    proxy
 }
 
 /// New certificate files are used without a restart: for clients, for backends, and for what is verified.
-async fn follow_identity(edge: Arc<Edge>, peers: Arc<Peers>, https: Arc<Https>) {
+async fn follow_identity(edge: Arc<Edge>) {
     let watch = edge.identity.clone();
-    let changed = |identity: Arc<Identity>| {
-        if let Err(error) = peers.identity_changed(&identity) {
-            tracing::error!(%error, "backends are still reached with the last certificate");
-        }
-        https.identity_changed(&identity);
-        edge.names
-            .store(Arc::new(Names::of_certificate(&identity.chain()[0])));
-        for verified in &edge.verified {
-            verified.forget();
-        }
-    };
-    watch.follow(changed).await;
+    watch
+        .follow(|identity| edge.identity_changed(&identity))
+        .await;
+}
+
+/// Tries that are free with every second.
+async fn refill_retries(edge: Arc<Edge>) {
+    let mut seconds = interval(Duration::from_secs(1));
+    seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        seconds.tick().await;
+        edge.retries.refill(edge.config.backend.retry_per_s);
+    }
 }
 
 /// Listens for Prometheus; what it returns answers.

@@ -4,15 +4,15 @@
 //! trace that is not recorded nothing is kept and nothing is allocated. Names and attributes are those of OpenTelemetry's semantic
 //! conventions for HTTP; what begins with `balancer.` is ours. There is no query in them: it may hold what should not be in a trace.
 
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use http::{Method, Version};
 use telemetry::trace_context::{SpanId, TraceContext};
 use telemetry::traces::{KeyValue, Span, SpanKind, Traces};
 
 use crate::backend::Backend;
+use crate::http1::Method;
 use crate::termination::Termination;
 
 /// What is known so far.
@@ -46,24 +46,24 @@ pub struct Whole<'a> {
     pub request_id: &'a str,
     /// When its head was there.
     pub began: Instant,
-    /// The method.
-    pub method: &'a Method,
+    /// The method; none if the head could not be read.
+    pub method: Option<Method>,
     /// The path.
     pub path: &'a str,
     /// What it was for: `Host`, or `:authority`.
     pub authority: &'a str,
-    /// The client's end of its connection.
-    pub client: SocketAddr,
-    /// The client's version of HTTP.
-    pub version: Version,
+    /// Who asks.
+    pub client: IpAddr,
+    /// The client's version of HTTP: `1.0`, `1.1` or `2`.
+    pub version: &'static str,
     /// The status that was sent, if any.
     pub status: Option<u16>,
     /// Until the head of the answer.
-    pub first_byte_ms: Option<f64>,
+    pub first_byte: Option<Duration>,
     /// Body bytes from the client.
     pub received_bytes: u64,
     /// Body bytes to the client.
-    pub sent_bytes: usize,
+    pub sent_bytes: u64,
     /// How it ended.
     pub end: Termination,
 }
@@ -174,22 +174,22 @@ impl Spans {
 }
 
 /// A method that everybody knows; a client can write any, and names are to be few.
-fn name(method: &Method) -> &'static str {
-    match *method {
-        Method::GET => "GET",
-        Method::HEAD => "HEAD",
-        Method::POST => "POST",
-        Method::PUT => "PUT",
-        Method::PATCH => "PATCH",
-        Method::DELETE => "DELETE",
-        Method::OPTIONS => "OPTIONS",
-        Method::CONNECT => "CONNECT",
-        Method::TRACE => "TRACE",
-        _ => "HTTP",
+fn name(method: Option<Method>) -> &'static str {
+    match method {
+        Some(Method::Get) => "GET",
+        Some(Method::Head) => "HEAD",
+        Some(Method::Post) => "POST",
+        Some(Method::Put) => "PUT",
+        Some(Method::Patch) => "PATCH",
+        Some(Method::Delete) => "DELETE",
+        Some(Method::Options) => "OPTIONS",
+        Some(Method::Connect) => "CONNECT",
+        Some(Method::Trace) => "TRACE",
+        Some(Method::Other) | None => "HTTP",
     }
 }
 
-fn method(method: &Method) -> KeyValue {
+fn method(method: Option<Method>) -> KeyValue {
     let known = match name(method) {
         "HTTP" => "_OTHER",
         known => known,
@@ -215,27 +215,23 @@ fn attributes_of_request(whole: &Whole<'_>) -> Vec<KeyValue> {
         Some((host, port)) if !port.ends_with(']') => (host, port.parse().unwrap_or(443)),
         _ => (whole.authority, 443_u16),
     };
-    let version = match whole.version {
-        Version::HTTP_2 => "2",
-        _ => "1.1",
-    };
     let mut attributes = vec![
         method(whole.method),
         KeyValue::new("url.scheme", "https"),
         KeyValue::new("url.path", whole.path.to_owned()),
         KeyValue::new("server.address", host.to_owned()),
         KeyValue::new("server.port", i64::from(port)),
-        KeyValue::new("client.address", whole.client.ip().to_string()),
-        KeyValue::new("network.protocol.version", version),
+        KeyValue::new("client.address", whole.client.to_string()),
+        KeyValue::new("network.protocol.version", whole.version),
         KeyValue::new("http.request.body.size", integer(whole.received_bytes)),
-        KeyValue::new("http.response.body.size", integer(whole.sent_bytes as u64)),
+        KeyValue::new("http.response.body.size", integer(whole.sent_bytes)),
         KeyValue::new("balancer.request_id", whole.request_id.to_owned()),
         KeyValue::new("balancer.termination", whole.end.as_str()),
     ];
     attributes.extend(status(whole.status));
     let fault = (whole.end != Termination::Completed).then_some(whole.end);
     attributes.extend(error(fault, whole.status, 500));
-    let first_byte = whole.first_byte_ms;
+    let first_byte = whole.first_byte.map(milliseconds);
     attributes.extend(first_byte.map(|ms| KeyValue::new("balancer.first_byte_ms", ms)));
     attributes
 }
@@ -277,9 +273,13 @@ fn attributes_of_attempt(attempt: &Attempt, count: usize, whole: &Whole<'_>) -> 
     attributes.extend(
         times
             .into_iter()
-            .filter_map(|(key, took)| Some(KeyValue::new(key, took?.as_secs_f64() * 1000.0))),
+            .filter_map(|(key, took)| Some(KeyValue::new(key, milliseconds(took?)))),
     );
     attributes
+}
+
+fn milliseconds(took: Duration) -> f64 {
+    took.as_secs_f64() * 1000.0
 }
 
 fn integer(count: u64) -> i64 {
@@ -295,13 +295,13 @@ mod tests {
             trace: TraceContext::new(true),
             request_id: "1",
             began: Instant::now(),
-            method: &Method::GET,
+            method: Some(Method::Get),
             path: "/a",
             authority,
-            client: ([127, 0, 0, 1], 1).into(),
-            version: Version::HTTP_2,
+            client: IpAddr::from([127, 0, 0, 1]),
+            version: "2",
             status: Some(200),
-            first_byte_ms: None,
+            first_byte: None,
             received_bytes: 0,
             sent_bytes: 0,
             end: Termination::Completed,

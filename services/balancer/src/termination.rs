@@ -1,7 +1,5 @@
 //! How a request ended, in one word from a closed list: the access log's and the metrics' vocabulary.
 
-use serde::{Serialize, Serializer};
-
 /// The end of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Termination {
@@ -9,11 +7,11 @@ pub enum Termination {
     Completed,
     /// The edge answered by itself, because the request is not one to pass on.
     Refused,
-    /// The client went away, or stopped reading.
+    /// The client went away, or gave the request up.
     ClientAbort,
-    /// The client stopped sending.
+    /// The client stopped sending or reading, or did so too slowly.
     ClientTimeout,
-    /// What the client sent is not HTTP.
+    /// What the client sent breaks a rule of HTTP.
     ParseError,
     /// The client sent more than is taken.
     TooLarge,
@@ -31,15 +29,19 @@ pub enum Termination {
     BackendReset,
     /// A backend's answer is not HTTP.
     BadAnswer,
-    /// A backend took too long.
+    /// A backend sent no head of an answer in time.
+    FirstByteTimeout,
+    /// A backend stopped in the middle of its answer, or of taking the request.
     AnswerTimeout,
+    /// The exchange took too long as a whole.
+    TotalTimeout,
     /// A fault of the edge itself.
     Internal,
 }
 
 impl Termination {
     /// Every one, for the metrics' labels.
-    pub const ALL: [Termination; 15] = [
+    pub const ALL: [Termination; 17] = [
         Termination::Completed,
         Termination::Refused,
         Termination::ClientAbort,
@@ -53,7 +55,9 @@ impl Termination {
         Termination::WrongRole,
         Termination::BackendReset,
         Termination::BadAnswer,
+        Termination::FirstByteTimeout,
         Termination::AnswerTimeout,
+        Termination::TotalTimeout,
         Termination::Internal,
     ];
 
@@ -73,14 +77,23 @@ impl Termination {
             Termination::WrongRole => "wrong_role",
             Termination::BackendReset => "backend_reset",
             Termination::BadAnswer => "bad_answer",
+            Termination::FirstByteTimeout => "first_byte_timeout",
             Termination::AnswerTimeout => "answer_timeout",
+            Termination::TotalTimeout => "total_timeout",
             Termination::Internal => "internal",
         }
     }
 }
 
-impl Serialize for Termination {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.as_str())
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_word_is_there_once() {
+        let words: HashSet<_> = Termination::ALL.iter().map(|end| end.as_str()).collect();
+        assert_eq!(Termination::ALL.len(), words.len());
     }
 }

@@ -14,9 +14,10 @@ use tokio::time::timeout;
 pub struct Traffic {
     connections: AtomicUsize,
     requests: AtomicUsize,
+    tunnels: AtomicUsize,
     stopping: AtomicBool,
     began: Instant,
-    /// When anything last began or ended, in milliseconds since `began`.
+    /// When anything last began or ended since the stop was announced, in milliseconds since `began`.
     last_ms: AtomicU64,
     ended: Notify,
 }
@@ -32,6 +33,7 @@ pub struct Counted {
 enum Kind {
     Connection,
     Request,
+    Tunnel,
 }
 
 impl Traffic {
@@ -40,6 +42,7 @@ impl Traffic {
         Arc::new(Traffic {
             connections: AtomicUsize::new(0),
             requests: AtomicUsize::new(0),
+            tunnels: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
             began: Instant::now(),
             last_ms: AtomicU64::new(0),
@@ -56,6 +59,18 @@ impl Traffic {
     /// Counts a request.
     pub fn request(self: &Arc<Self>) -> Counted {
         self.count(Kind::Request)
+    }
+
+    /// Counts a tunnel, which is a request, too.
+    pub fn tunnel(self: &Arc<Self>) -> Counted {
+        self.count(Kind::Tunnel)
+    }
+
+    /// Waits until there is no tunnel any more.
+    pub async fn without_tunnels(&self) {
+        while self.tunnels.load(Ordering::Acquire) > 0 {
+            let _ = timeout(Duration::from_millis(50), self.ended.notified()).await;
+        }
     }
 
     /// Connections of clients that are open.
@@ -76,6 +91,7 @@ impl Traffic {
     /// Announces the stop: from now on every answer says that it is the last on its connection.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
+        self.touch();
     }
 
     /// Waits until every connection is closed, or until no request has been in flight for `quiet`: then those that are left are idle.
@@ -97,7 +113,11 @@ impl Traffic {
         self.began.elapsed().saturating_sub(last)
     }
 
+    /// Nobody asks when anything was before the stop, and a look at the clock costs as much as the rest of this.
     fn touch(&self) {
+        if !self.is_stopping() {
+            return;
+        }
         let now = self
             .began
             .elapsed()
@@ -120,6 +140,7 @@ impl Traffic {
         match kind {
             Kind::Connection => &self.connections,
             Kind::Request => &self.requests,
+            Kind::Tunnel => &self.tunnels,
         }
     }
 }
@@ -130,7 +151,9 @@ impl Drop for Counted {
         self.traffic
             .counter(self.kind)
             .fetch_sub(1, Ordering::AcqRel);
-        self.traffic.ended.notify_one();
+        if self.traffic.is_stopping() {
+            self.traffic.ended.notify_one();
+        }
     }
 }
 
@@ -175,6 +198,7 @@ mod tests {
     #[tokio::test]
     async fn connections_without_requests_are_waited_for_only_as_long_as_asked() {
         let traffic = Traffic::new();
+        traffic.stop();
         let _idle = traffic.connection(9);
         let request = traffic.request();
         assert!(

@@ -26,6 +26,14 @@ impl TraceId {
         self.0
     }
 
+    /// In lower-case hexadecimal, as everybody writes it.
+    #[must_use]
+    pub fn to_hex(self) -> [u8; 32] {
+        let mut text = [0; 32];
+        put_hex(&self.0, &mut text);
+        text
+    }
+
     /// Drawn at random; the chance of all zeroes is no chance, and met all the same.
     #[must_use]
     pub fn random() -> Self {
@@ -134,14 +142,32 @@ impl TraceContext {
     /// The `traceparent` that tells the next service.
     #[must_use]
     pub fn to_traceparent(&self) -> String {
-        let flags = u8::from(self.sampled);
-        format!("00-{}-{}-{flags:02x}", self.trace_id, self.span_id)
+        String::from_utf8_lossy(&self.to_bytes()).into_owned()
+    }
+
+    /// The same, without an allocation; ASCII.
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; 55] {
+        let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
+        put_hex(&self.trace_id.0, &mut text[3..35]);
+        put_hex(&self.span_id.0, &mut text[36..52]);
+        put_hex(&[u8::from(self.sampled)], &mut text[53..]);
+        text
     }
 
     /// The `traceresponse` that tells the caller; the same form.
     #[must_use]
     pub fn to_traceresponse(&self) -> String {
         self.to_traceparent()
+    }
+}
+
+/// Writes bytes in lower-case hexadecimal, two digits each.
+fn put_hex(bytes: &[u8], text: &mut [u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for (byte, pair) in bytes.iter().zip(text.chunks_exact_mut(2)) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
     }
 }
 

@@ -36,26 +36,8 @@ const PROGRAMS: &[&str] = &[
 
 /// What a crate must not know, whoever would bring it in directly.
 const STRANGERS: &[(&str, &[&str])] = &[
-    (
-        "chassis",
-        &[
-            "sqlx",
-            "pingora-core",
-            "pingora-proxy",
-            "pingora-http",
-            "axum",
-        ],
-    ),
-    (
-        "telemetry",
-        &[
-            "sqlx",
-            "pingora-core",
-            "pingora-proxy",
-            "pingora-http",
-            "axum",
-        ],
-    ),
+    ("chassis", &["sqlx", "pingora-core", "axum"]),
+    ("telemetry", &["sqlx", "pingora-core", "axum"]),
     ("pki", &["sqlx", "pingora-core", "axum"]),
     ("router", &["axum", "pingora-core"]),
 ];

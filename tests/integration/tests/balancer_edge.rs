@@ -119,7 +119,11 @@ async fn the_backend_learns_from_the_edge_alone_where_a_request_comes_from() -> 
     let world = World::new()?;
     let one = world.backend("web-1").await?;
     let balancer = world.balancer_ready(&[&one], "").await?;
-    for client in [balancer.client()?, balancer.client_1()?] {
+    // HTTP/2 may spread cookies over several fields, HTTP/1.1 wants one (RFC 9113, 8.2.3); what came by HTTP/1.1 goes on as it came.
+    for (client, cookies) in [
+        (balancer.client()?, "a=1; b=2"),
+        (balancer.client_1()?, "a=1 | b=2"),
+    ] {
         let mut request = client
             .get(balancer.url("/a?b=c"))
             .header("traceparent", TRACEPARENT);
@@ -155,7 +159,7 @@ async fn the_backend_learns_from_the_edge_alone_where_a_request_comes_from() -> 
                 format!("for=127.0.0.1;host=\"{host}\";proto=https"),
             ),
             ("x-request-id", header(&response, "x-request-id").to_owned()),
-            ("cookie", "a=1; b=2".to_owned()),
+            ("cookie", cookies.to_owned()),
             ("x-own", "kept".to_owned()),
             ("x-real-ip", String::new()),
             ("via", String::new()),
@@ -296,12 +300,8 @@ async fn the_edges_own_errors_are_problem_documents() -> Result<()> {
             .send()
     };
     problem(foreign(balancer.client_1()?).await?, 421).await?;
-    // Over HTTP/2 `:authority` and `Host` contradict each other, and pingora refuses that before any hook: a bare 400, for now.
-    let bare = foreign(balancer.client()?).await?;
-    ensure!(
-        bare.status() == 400 && bare.headers().is_empty(),
-        "{bare:?}"
-    );
+    // Over HTTP/2 `:authority` and `Host` contradict each other.
+    problem(foreign(balancer.client()?).await?, 400).await?;
     ensure!(one.received().is_empty(), "{:?}", one.received());
     Ok(())
 }
@@ -417,8 +417,7 @@ async fn an_idle_connection_is_closed_after_the_first_request_too() -> Result<()
             .await?;
         let head = raw.read_head(SOON).await?;
         ensure!(
-            head.starts_with("HTTP/1.1 200")
-                && head.to_lowercase().contains("connection: keep-alive"),
+            head.starts_with("HTTP/1.1 200") && !head.to_lowercase().contains("connection:"),
             "{head}"
         );
     }

@@ -224,7 +224,7 @@ async fn a_keep_alive_connection_to_a_backend_is_used_again() -> Result<()> {
 async fn a_backend_that_never_answers_is_a_timeout_with_its_reason() -> Result<()> {
     let world = World::new()?;
     let one = world.backend("web-1").await?;
-    let keys = "[backend]\nanswer_timeout_ms = 200\n";
+    let keys = "[backend]\nfirst_byte_timeout_ms = 200\n";
     let balancer = world.balancer_ready(&[&one], keys).await?;
     let response = balancer
         .client()?
@@ -241,7 +241,7 @@ async fn a_backend_that_never_answers_is_a_timeout_with_its_reason() -> Result<(
         "{document}"
     );
     let line = balancer.logged(|line| line["status"] == 504).await?;
-    ensure!(line["termination"] == "answer_timeout", "{line}");
+    ensure!(line["termination"] == "first_byte_timeout", "{line}");
     Ok(())
 }
 

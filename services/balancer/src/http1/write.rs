@@ -159,6 +159,26 @@ fn write_fields(
     out.extend_from_slice(&bytes[run]);
 }
 
+/// The fields of a response that go on, for who writes them in another way. Those of framing are left out: how much content there is
+/// says [`ResponseHead::content_length`].
+pub fn fields_to_pass<'a>(
+    head: &'a ResponseHead,
+    drop: impl Fn(Known) -> bool + 'a,
+) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+    let fields = &head.fields;
+    let others_named = head.options.others;
+    let is_framing = |known| matches!(known, Known::ContentLength | Known::TransferEncoding);
+    let stays = move |field: &&Field| {
+        !(field.known.is_hop_by_hop() || is_framing(field.known) || drop(field.known))
+            && !(others_named && is_named(fields, field))
+    };
+    fields
+        .list()
+        .iter()
+        .filter(stays)
+        .map(|field| (field.name.of(&fields.bytes), field.value.of(&fields.bytes)))
+}
+
 #[cold]
 fn is_named(fields: &Fields, field: &Field) -> bool {
     let named = fields.values(Known::Connection, &fields.bytes);

@@ -1,0 +1,188 @@
+//! One connection to a backend: a request is written, an answer is read, as strictly as a client's request was.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::BytesMut;
+
+use crate::body::{Body, Content};
+use crate::clock::{Alarm, Moment};
+use crate::http1::{Answering, Limits, Refusal, ResponseHead};
+use crate::retry::Sent;
+use crate::stream::Stream;
+
+/// A connection that can take one request at a time.
+#[derive(Debug)]
+pub struct BackendConnection {
+    /// The bytes.
+    pub stream: Stream,
+    /// What was read and not understood yet.
+    pub buffer: RefCell<BytesMut>,
+    /// For reads.
+    pub reading: Alarm,
+    /// For writes.
+    pub writing: Alarm,
+    /// Where it leads to.
+    pub address: SocketAddr,
+    /// Which identity it was made with.
+    pub generation: u64,
+    /// Since when it is in the pool.
+    pub idle_since: Cell<Moment>,
+    /// What had been written before this request.
+    before: Cell<u64>,
+    was_used: Cell<bool>,
+    has_answered: Cell<bool>,
+}
+
+/// Why an answer could not be read, or a request not be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Broken {
+    /// The backend has closed, in order or not, in the middle of something.
+    Closed,
+    /// It sent or took nothing for too long.
+    Late,
+    /// What it sent is not HTTP.
+    Malformed(Refusal),
+}
+
+impl BackendConnection {
+    /// A connection that nothing was sent on yet.
+    pub fn new(
+        stream: Stream,
+        address: SocketAddr,
+        generation: u64,
+        (reading, writing): (Alarm, Alarm),
+    ) -> BackendConnection {
+        BackendConnection {
+            stream,
+            buffer: RefCell::default(),
+            reading,
+            writing,
+            address,
+            generation,
+            idle_since: Cell::new(0),
+            before: Cell::new(0),
+            was_used: Cell::new(false),
+            has_answered: Cell::new(false),
+        }
+    }
+
+    /// A request begins here; tells whether the connection has had one before.
+    pub fn begin(&self) -> bool {
+        self.before.set(self.stream.written());
+        self.has_answered.set(false);
+        self.was_used.replace(true)
+    }
+
+    /// Writes a part of the request.
+    ///
+    /// # Errors
+    /// When the backend takes nothing any more, or not within `limit`.
+    pub async fn write(&self, bytes: &[u8], limit: Duration) -> Result<(), Broken> {
+        match self
+            .writing
+            .within(limit, self.stream.write_all(bytes))
+            .await
+        {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(Broken::Closed),
+            Err(_) => Err(Broken::Late),
+        }
+    }
+
+    /// Reads more; false at the end of the connection.
+    async fn read(&self) -> Result<bool, Broken> {
+        match self.stream.read(&self.buffer).await {
+            Ok(0) => Ok(false),
+            Ok(_) => {
+                self.has_answered.set(true);
+                Ok(true)
+            }
+            // Not the end in order: TLS was not closed.
+            Err(_) => Err(Broken::Closed),
+        }
+    }
+
+    /// The next head. No deadline: that depends on how far the request has come.
+    ///
+    /// # Errors
+    /// As [`Broken`].
+    pub async fn head(
+        &self,
+        answering: Answering,
+        limits: &Limits,
+    ) -> Result<ResponseHead, Broken> {
+        loop {
+            let mut buffer = self.buffer.borrow_mut();
+            if !buffer.is_empty() {
+                match ResponseHead::parse(&mut buffer, limits, answering, None) {
+                    Ok(Some(head)) => return Ok(head),
+                    Ok(None) => {}
+                    Err(refusal) => return Err(Broken::Malformed(refusal)),
+                }
+            }
+            drop(buffer);
+            if !self.read().await? {
+                return Err(Broken::Closed);
+            }
+        }
+    }
+
+    /// The next piece of the content, if it was read already.
+    ///
+    /// # Errors
+    /// When it is malformed.
+    pub fn content_at_hand(
+        &self,
+        body: &mut Body,
+        limits: &Limits,
+    ) -> Result<Option<Content>, Broken> {
+        body.next(&mut self.buffer.borrow_mut(), limits)
+            .map_err(Broken::Malformed)
+    }
+
+    /// Reads more of the content; what ends with the connection may end now.
+    ///
+    /// # Errors
+    /// As [`Broken`]; `Late` after `limit` without a byte.
+    pub async fn more(&self, body: &Body, limit: Duration) -> Result<More, Broken> {
+        match self.reading.within(limit, self.read()).await {
+            Ok(Ok(true)) => Ok(More::Bytes),
+            Ok(Ok(false)) if body.ends_with_connection() => Ok(More::End),
+            Ok(Ok(false)) => Err(Broken::Closed),
+            Ok(Err(broken)) => Err(broken),
+            Err(_) => Err(Broken::Late),
+        }
+    }
+
+    /// How far the request has come, now that the connection is broken. Where the backend has closed before a byte of the request had
+    /// reached it, it has certainly not acted on it: an idle connection that it gave up while our request was on its way.
+    pub fn sent(&self, broken: Broken) -> Sent {
+        let before = self.before.get();
+        if self.stream.written() == before {
+            return Sent::Nothing;
+        }
+        let is_unheard = broken == Broken::Closed
+            && !self.has_answered.get()
+            && self.stream.closed_unheard(before);
+        match is_unheard {
+            true => Sent::Nothing,
+            false => Sent::Perhaps,
+        }
+    }
+
+    /// Whether it is open, silent, and nothing is left over.
+    pub fn is_idle(&self) -> bool {
+        self.buffer.borrow().is_empty() && self.stream.is_idle()
+    }
+}
+
+/// What a read of content has brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum More {
+    /// More bytes.
+    Bytes,
+    /// The connection's end, which is the content's.
+    End,
+}

@@ -1,0 +1,467 @@
+//! A client that speaks HTTP/1.0 or HTTP/1.1: reads heads and content, writes answers, keeps the connection or ends it.
+
+use std::cell::{Cell, RefCell};
+use std::future::pending;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::body::{Body, Content};
+use crate::client::{Client, ClientFault, Fate, OwnAnswer, has_body};
+use crate::clock::Alarm;
+use crate::edge::ms;
+use crate::exchange::{answer, exchange};
+use crate::headers::is_not_from_backends;
+use crate::http1::{
+    self, Connection, Framing, Refusal, RequestHead, ResponseHead, Trailers, write_chunk,
+    write_end_of_chunks, write_field, write_response_head,
+};
+use crate::pace::{Pace, Rate};
+use crate::problem::Problem;
+use crate::record::{Protocol, Record};
+use crate::stamp::Stamp;
+use crate::stream::Stream;
+use crate::termination::Termination;
+use crate::tunnel::End;
+use crate::worker::Worker;
+
+/// What is gathered before it is written: about one record of TLS.
+const GATHER_BYTES: usize = 16_000;
+/// How long and how much is read after the last answer, so that the client reads it instead of a reset.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES_MAX: usize = 4 << 20;
+/// How long our half may take to be closed.
+const CLOSE: Duration = Duration::from_millis(500);
+
+/// A client's connection.
+#[derive(Debug)]
+struct H1<'a> {
+    worker: &'a Rc<Worker>,
+    stream: Stream,
+    client: IpAddr,
+    buffer: RefCell<BytesMut>,
+    out: RefCell<Vec<u8>>,
+    reading: Alarm,
+    writing: Alarm,
+    total: Alarm,
+    /// Of the request that is being served.
+    body: RefCell<Body>,
+    is_body_read: Cell<bool>,
+    version_minor: Cell<u8>,
+    may_keep: Cell<bool>,
+    sending: Cell<Pace>,
+    taking: Cell<Pace>,
+    /// How the content of the answer is delimited.
+    framing: Cell<Framing>,
+    is_answered: Cell<bool>,
+    is_whole: Cell<bool>,
+}
+
+/// What has come on the connection.
+enum Arrived {
+    Request(RequestHead),
+    Refused(Refusal),
+    /// Not in time.
+    Late,
+    /// The client has closed, or was silent for too long.
+    Nothing,
+}
+
+/// Serves a connection until it ends.
+pub async fn serve(worker: &Rc<Worker>, stream: Stream, client: IpAddr) {
+    let h1 = H1 {
+        worker,
+        stream,
+        client,
+        buffer: RefCell::default(),
+        out: RefCell::default(),
+        reading: worker.clock.alarm(),
+        writing: worker.clock.alarm(),
+        total: worker.clock.alarm(),
+        body: RefCell::new(Body::new(Framing::None)),
+        is_body_read: Cell::new(true),
+        version_minor: Cell::new(1),
+        may_keep: Cell::new(false),
+        sending: Cell::default(),
+        taking: Cell::default(),
+        framing: Cell::new(Framing::None),
+        is_answered: Cell::new(false),
+        is_whole: Cell::new(false),
+    };
+    let mut room = None;
+    loop {
+        let fate = match h1.arrive(room.take()).await {
+            Arrived::Request(head) => {
+                let protocol = match head.version_minor() {
+                    0 => Protocol::Http10,
+                    _ => Protocol::Http11,
+                };
+                h1.begin(Some(&head));
+                let record = Record::new(worker, client, protocol, Some(head));
+                let fate = exchange(worker, &h1, &record).await;
+                room = record.finish();
+                fate
+            }
+            Arrived::Refused(refusal) => {
+                let end = match refusal {
+                    Refusal::HeadTooLarge | Refusal::TooManyFields | Refusal::TargetTooLong => {
+                        Termination::TooLarge
+                    }
+                    _ => Termination::ParseError,
+                };
+                h1.refuse(Problem::of(refusal), Some(refusal), end).await
+            }
+            Arrived::Late => {
+                h1.refuse(Problem::RequestTimeout, None, Termination::ClientTimeout)
+                    .await
+            }
+            Arrived::Nothing => {
+                let _ = h1.writing.within(CLOSE, h1.stream.shutdown()).await;
+                return;
+            }
+        };
+        match fate {
+            Fate::Keep => {}
+            Fate::Close => return h1.linger().await,
+            Fate::Abort => return,
+        }
+    }
+}
+
+impl H1<'_> {
+    /// The next head. There may be nothing for a while; but once there is a byte, the head has its time, in all.
+    async fn arrive(&self, mut room: Option<RequestHead>) -> Arrived {
+        let limits = &self.worker.edge.limits;
+        let config = &self.worker.edge.config.request;
+        if self.buffer.borrow().is_empty() {
+            // Idle connections may be many: they hold no room.
+            *self.buffer.borrow_mut() = BytesMut::new();
+            self.let_go();
+            let idle = Duration::from_secs(config.keep_alive_s);
+            match self.reading.within(idle, self.stream.readable()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return Arrived::Nothing,
+            }
+        }
+        let due = self.worker.clock.after(ms(config.header_timeout_ms));
+        loop {
+            {
+                let mut buffer = self.buffer.borrow_mut();
+                if !buffer.is_empty() {
+                    match RequestHead::parse(&mut buffer, limits, room.take()) {
+                        Ok(Some(head)) => return Arrived::Request(head),
+                        Ok(None) => {}
+                        Err(refusal) => return Arrived::Refused(refusal),
+                    }
+                }
+            }
+            match self
+                .reading
+                .until(due, self.stream.read(&self.buffer))
+                .await
+            {
+                Ok(Ok(1..)) => {}
+                Ok(Ok(0) | Err(_)) => return Arrived::Nothing,
+                Err(_) if self.buffer.borrow().is_empty() => return Arrived::Nothing,
+                Err(_) => return Arrived::Late,
+            }
+        }
+    }
+
+    /// Frees the room for answers.
+    fn let_go(&self) {
+        let out = self.out.take();
+        if out.capacity() > 0 {
+            self.worker.buffer_back(out);
+        }
+    }
+
+    fn begin(&self, head: Option<&RequestHead>) {
+        let framing = head.map_or(Framing::None, RequestHead::framing);
+        *self.body.borrow_mut() = Body::new(framing);
+        self.is_body_read.set(!framing.has_content());
+        self.version_minor
+            .set(head.map_or(1, RequestHead::version_minor));
+        self.may_keep.set(head.is_some_and(RequestHead::keep_alive));
+        self.sending.set(Pace::default());
+        self.taking.set(Pace::default());
+        self.framing.set(Framing::None);
+        self.is_answered.set(false);
+        self.is_whole.set(false);
+        *self.out.borrow_mut() = self.worker.buffer();
+    }
+
+    /// Answers what is no request.
+    async fn refuse(&self, problem: Problem, refusal: Option<Refusal>, end: Termination) -> Fate {
+        self.begin(None);
+        let record = Record::new(self.worker, self.client, Protocol::Http11, None);
+        record.ends(end);
+        if let Some(refusal) = refusal {
+            record.refused(refusal);
+        }
+        answer(self.worker, self, &record, problem, refusal, true).await
+    }
+
+    fn rate(&self) -> Rate {
+        let config = &self.worker.edge.config.request;
+        Rate {
+            bytes_per_s: config.rate_min_bytes_per_s,
+            grace_ms: config.rate_grace_ms,
+        }
+    }
+
+    /// Takes what is left of the content and is at hand; tells whether that was all.
+    fn skip_content(&self) -> bool {
+        let (mut body, mut buffer) = (self.body.borrow_mut(), self.buffer.borrow_mut());
+        while !self.is_body_read.get() {
+            match body.next(&mut buffer, &self.worker.edge.limits) {
+                Ok(Some(Content::Data(_))) => {}
+                Ok(Some(Content::End(_))) => self.is_body_read.set(true),
+                Ok(None) | Err(_) => return false,
+            }
+        }
+        true
+    }
+
+    /// What the answer says of the connection.
+    fn connection(&self, is_last: bool, framing: Framing) -> Connection {
+        let keeps = self.may_keep.get() && !is_last && framing != Framing::UntilClose;
+        self.may_keep.set(keeps);
+        match (keeps, self.version_minor.get()) {
+            (true, 0) => Connection::SayKeep,
+            (true, _) => Connection::Keep,
+            (false, _) => Connection::Close,
+        }
+    }
+
+    async fn write(&self, mut bytes: &[u8]) -> Result<(), ClientFault> {
+        let clock = &self.worker.clock;
+        let limit = ms(self.worker.edge.config.request.write_timeout_ms);
+        let rate = self.rate();
+        while !bytes.is_empty() {
+            let began = clock.now();
+            let due = clock.after(limit).min(self.taking.get().due(began, rate));
+            let write = self.stream.write_some(bytes);
+            match self.writing.until(due, write).await {
+                Ok(Ok(written)) => {
+                    let mut taking = self.taking.get();
+                    taking.moved(clock.now() - began, written);
+                    self.taking.set(taking);
+                    bytes = &bytes[written..];
+                }
+                Ok(Err(_)) => return Err(ClientFault::Gone),
+                Err(_) => return Err(ClientFault::SlowReader),
+            }
+        }
+        match self.writing.within(limit, self.stream.flush()).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(ClientFault::Gone),
+            Err(_) => Err(ClientFault::SlowReader),
+        }
+    }
+
+    /// Closes our half, then reads on for a while: what the client is still sending would be answered by a reset otherwise, which can
+    /// overtake our answer.
+    async fn linger(&self) {
+        if !matches!(
+            self.writing.within(CLOSE, self.stream.shutdown()).await,
+            Ok(Ok(()))
+        ) {
+            return;
+        }
+        let drain = async {
+            let mut left = LINGER_BYTES_MAX;
+            while left > 0 {
+                self.buffer.borrow_mut().clear();
+                match self.stream.read(&self.buffer).await {
+                    Ok(read @ 1..) => left = left.saturating_sub(read),
+                    Ok(0) | Err(_) => return,
+                }
+            }
+        };
+        let _ = self.reading.within(LINGER, drain).await;
+    }
+}
+
+impl Client for H1<'_> {
+    fn total(&self) -> &Alarm {
+        &self.total
+    }
+
+    async fn content(&self) -> Result<Content, ClientFault> {
+        let clock = &self.worker.clock;
+        let limit = ms(self.worker.edge.config.request.body_idle_timeout_ms);
+        loop {
+            let next = self
+                .body
+                .borrow_mut()
+                .next(&mut self.buffer.borrow_mut(), &self.worker.edge.limits);
+            match next {
+                Ok(Some(content)) => {
+                    self.is_body_read.set(matches!(content, Content::End(_)));
+                    return Ok(content);
+                }
+                Ok(None) => {}
+                Err(refusal) => return Err(ClientFault::Refused(refusal)),
+            }
+            let began = clock.now();
+            let due = clock
+                .after(limit)
+                .min(self.sending.get().due(began, self.rate()));
+            match self
+                .reading
+                .until(due, self.stream.read(&self.buffer))
+                .await
+            {
+                Ok(Ok(read @ 1..)) => {
+                    let mut sending = self.sending.get();
+                    sending.moved(clock.now() - began, read);
+                    self.sending.set(sending);
+                }
+                Ok(Ok(0) | Err(_)) => return Err(ClientFault::Gone),
+                Err(_) => return Err(ClientFault::SlowSender),
+            }
+        }
+    }
+
+    /// What comes early is kept: the next requests, or content that nobody has asked for yet.
+    async fn gone(&self) -> ClientFault {
+        loop {
+            if self.buffer.borrow().len() >= self.worker.edge.limits.head_bytes_max {
+                pending::<()>().await;
+            }
+            if self.stream.readable().await.is_err() {
+                return ClientFault::Gone;
+            }
+            if !matches!(self.stream.read(&self.buffer).await, Ok(1..)) {
+                return ClientFault::Gone;
+            }
+        }
+    }
+
+    fn put_interim(&self, head: &ResponseHead) {
+        // HTTP/1.0 knows none (RFC 9110, 15.2).
+        if self.version_minor.get() > 0 {
+            let mut out = self.out.borrow_mut();
+            write_response_head(
+                head,
+                Framing::None,
+                Connection::Keep,
+                is_not_from_backends,
+                &mut out,
+            );
+            http1::end_head(&mut out);
+        }
+    }
+
+    fn put_head(&self, _: &Record, head: &ResponseHead, stamp: &Stamp<'_>, is_last: bool) {
+        let framing = head.framing_to(self.version_minor.get());
+        // What is still to come of the content would be read as a request.
+        let is_last = is_last || !self.is_body_read.get();
+        let connection = match head.upgrade() {
+            Some(_) => Connection::Upgrade,
+            None => self.connection(is_last, framing),
+        };
+        self.framing.set(framing);
+        self.is_answered.set(true);
+        let mut out = self.out.borrow_mut();
+        write_response_head(head, framing, connection, is_not_from_backends, &mut out);
+        stamp.each(&self.worker.edge, |name, value| {
+            write_field(name.as_bytes(), value, &mut out);
+        });
+        http1::end_head(&mut out);
+    }
+
+    async fn put_data(&self, data: Bytes) -> Result<(), ClientFault> {
+        if self.framing.get() == Framing::Chunked {
+            write_chunk(&data, &mut self.out.borrow_mut());
+        } else if self.out.borrow().len() + data.len() <= GATHER_BYTES {
+            self.out.borrow_mut().extend_from_slice(&data);
+        } else {
+            self.flush().await?;
+            return self.write(&data).await;
+        }
+        match self.out.borrow().len() >= GATHER_BYTES {
+            true => self.flush().await,
+            false => Ok(()),
+        }
+    }
+
+    async fn flush(&self) -> Result<(), ClientFault> {
+        let mut out = self.out.take();
+        if out.is_empty() {
+            *self.out.borrow_mut() = out;
+            return Ok(());
+        }
+        let written = self.write(&out).await;
+        out.clear();
+        *self.out.borrow_mut() = out;
+        written
+    }
+
+    async fn end(&self, trailers: Option<&Trailers>) -> Result<(), ClientFault> {
+        if self.framing.get() == Framing::Chunked {
+            write_end_of_chunks(trailers, &mut self.out.borrow_mut());
+        }
+        self.is_whole.set(true);
+        self.flush().await
+    }
+
+    fn put_own(&self, record: &Record, own: OwnAnswer, stamp: &Stamp<'_>, is_last: bool) {
+        let is_last = !self.skip_content() || is_last;
+        let connection = self.connection(is_last, Framing::None);
+        self.is_answered.set(true);
+        let mut out = self.out.borrow_mut();
+        out.clear();
+        let reason = own.status.canonical_reason().unwrap_or_default();
+        out.extend_from_slice(
+            format!(
+                "HTTP/1.1 {} {reason}\r\ncontent-length: {}\r\n",
+                own.status.as_u16(),
+                own.body.len()
+            )
+            .as_bytes(),
+        );
+        for (name, value) in &own.fields {
+            write_field(name.as_bytes(), value.as_bytes(), &mut out);
+        }
+        stamp.each(&self.worker.edge, |name, value| {
+            write_field(name.as_bytes(), value, &mut out);
+        });
+        match connection {
+            Connection::SayKeep => write_field(b"connection", b"keep-alive", &mut out),
+            Connection::Close => write_field(b"connection", b"close", &mut out),
+            Connection::Keep | Connection::Upgrade => {}
+        }
+        http1::end_head(&mut out);
+        if has_body(record.head.as_ref()) {
+            record.sent_bytes.set(own.body.len() as u64);
+            out.extend_from_slice(&own.body);
+        }
+        self.is_whole.set(true);
+    }
+
+    fn fate(&self) -> Fate {
+        match (self.is_whole.get(), self.may_keep.get()) {
+            (false, _) => Fate::Abort,
+            (true, true) if self.is_body_read.get() => Fate::Keep,
+            (true, _) => Fate::Close,
+        }
+    }
+
+    fn tunnel(&self) -> Option<End<'_>> {
+        Some(End {
+            stream: &self.stream,
+            buffer: &self.buffer,
+            reading: &self.reading,
+            writing: &self.writing,
+        })
+    }
+
+    fn abort(&self) {
+        // The connection is closed in the middle of the answer, without TLS's goodbye.
+        self.is_whole.set(false);
+    }
+}

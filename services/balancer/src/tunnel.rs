@@ -1,0 +1,180 @@
+//! A connection after it has changed its protocol: bytes pass in both directions until one side ends.
+//!
+//! For a WebSocket the frames' boundaries are followed, though nothing of them is read, so that at the balancer's end both sides are told
+//! in a frame of its own: 1001, going away (RFC 6455, 7.4.1).
+
+use std::cell::{Cell, RefCell};
+use std::future::pending;
+use std::time::Duration;
+
+use bytes::BytesMut;
+
+use crate::clock::{Alarm, Moment};
+use crate::edge::ms;
+use crate::stream::Stream;
+use crate::websocket::{Boundary, close_frame};
+use crate::worker::{Phase, Worker};
+
+/// The status of a WebSocket that is ended because the balancer goes.
+const GOING_AWAY: u16 = 1001;
+/// How long both sides have to answer that.
+const GOODBYE: Duration = Duration::from_millis(500);
+
+/// One end of a tunnel.
+#[derive(Clone, Copy, Debug)]
+pub struct End<'a> {
+    /// The bytes.
+    pub stream: &'a Stream,
+    /// What was read from it already.
+    pub buffer: &'a RefCell<BytesMut>,
+    /// For reads.
+    pub reading: &'a Alarm,
+    /// For writes.
+    pub writing: &'a Alarm,
+}
+
+/// How many bytes have passed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// From the client.
+    pub up: u64,
+    /// To the client.
+    pub down: u64,
+}
+
+/// One direction.
+struct Way<'a> {
+    worker: &'a Worker,
+    from: End<'a>,
+    to: End<'a>,
+    /// When anything last passed, either way.
+    last: &'a Cell<Moment>,
+    moved: Cell<u64>,
+    boundary: RefCell<Boundary>,
+    /// Whether bytes are on their way that the boundary knows of already.
+    is_writing: Cell<bool>,
+    is_going: &'a Cell<bool>,
+}
+
+/// Passes bytes both ways until both sides have ended, or one of them in disorder, or neither has said anything for too long.
+pub async fn run(worker: &Worker, client: End<'_>, backend: End<'_>, is_websocket: bool) -> Moved {
+    let _counted = worker.edge.traffic.tunnel();
+    let (last, is_going) = (Cell::new(worker.clock.now()), Cell::new(false));
+    let way = |from, to| Way {
+        worker,
+        from,
+        to,
+        last: &last,
+        moved: Cell::new(0),
+        boundary: RefCell::new(Boundary::new()),
+        is_writing: Cell::new(false),
+        is_going: &is_going,
+    };
+    let (up, down) = (way(client, backend), way(backend, client));
+    let pass = async {
+        tokio::join!(up.pass(), down.pass());
+        if is_going.get() {
+            // Its goodbyes are still to be said.
+            pending::<()>().await;
+        }
+    };
+    let goodbye = async {
+        let mut phase = worker.phase.clone();
+        // An error is the end of those who would say so.
+        let _ = phase.wait_for(|phase| *phase >= Phase::Ending).await;
+        if is_websocket {
+            is_going.set(true);
+            tokio::join!(up.say_goodbye(true), down.say_goodbye(false));
+            let _ = client.reading.within(GOODBYE, until_closed(client)).await;
+        }
+    };
+    tokio::select! {
+        () = pass => {}
+        () = goodbye => {}
+    }
+    Moved {
+        up: up.moved.get(),
+        down: down.moved.get(),
+    }
+}
+
+/// Reads what nobody wants any more, until the end.
+async fn until_closed(end: End<'_>) {
+    while let Ok(1..) = end.stream.read(end.buffer).await {
+        end.buffer.borrow_mut().clear();
+    }
+}
+
+impl Way<'_> {
+    async fn pass(&self) {
+        while let Some(bytes) = self.next().await {
+            let len = self.follow(&bytes);
+            self.is_writing.set(true);
+            let limit = ms(self.worker.edge.config.request.write_timeout_ms);
+            let write = self.to.stream.write_all(&bytes[..len]);
+            if !matches!(self.to.writing.within(limit, write).await, Ok(Ok(()))) {
+                return;
+            }
+            self.is_writing.set(false);
+            self.moved.set(self.moved.get() + len as u64);
+            self.last.set(self.worker.clock.now());
+            if self.is_going.get() && self.boundary.borrow().is_at_boundary() {
+                return;
+            }
+        }
+        let _ = self.to.stream.shutdown().await;
+    }
+
+    /// How many of these bytes are passed on: all, or, at the end, those of the frame that has begun.
+    fn follow(&self, bytes: &[u8]) -> usize {
+        let mut boundary = self.boundary.borrow_mut();
+        if !self.is_going.get() {
+            boundary.advance(bytes);
+            return bytes.len();
+        }
+        match boundary.is_at_boundary() {
+            true => 0,
+            false => boundary.split_at_boundary(bytes),
+        }
+    }
+
+    /// What comes next; nothing at the end.
+    async fn next(&self) -> Option<BytesMut> {
+        let idle = Duration::from_secs(self.worker.edge.config.request.tunnel_idle_s);
+        let idle = u64::try_from(idle.as_millis()).unwrap_or(u64::MAX);
+        loop {
+            let there = self.from.buffer.borrow_mut().split();
+            if !there.is_empty() {
+                return Some(there);
+            }
+            let due = self.last.get().saturating_add(idle);
+            if self.worker.clock.now() >= due {
+                return None;
+            }
+            let read = self.from.stream.read(self.from.buffer);
+            match self.from.reading.until(due, read).await {
+                Ok(Ok(1..)) => {}
+                Ok(_) => return None,
+                // The other direction may have moved in the meantime.
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Tells this way's receiver that the balancer goes, once the frame that is on its way has ended. What a client would send is masked.
+    async fn say_goodbye(&self, is_masked: bool) {
+        let due = self.worker.clock.after(GOODBYE);
+        let is_between = || !self.is_writing.get() && self.boundary.borrow().is_at_boundary();
+        while !is_between() && self.worker.clock.now() < due {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        if !is_between() || self.boundary.borrow().is_closing() {
+            return;
+        }
+        let mut frame = Vec::new();
+        let mask = is_masked.then(rand::random);
+        close_frame(GOING_AWAY, "the balancer goes", mask, &mut frame);
+        let write = self.to.stream.write_all(&frame);
+        let _ = self.to.writing.within(GOODBYE, write).await;
+    }
+}
