@@ -22,7 +22,9 @@ use crate::metrics::{Answered, Metrics};
 use crate::names::Names;
 use crate::redirect::Redirect;
 use crate::retry::RetryBudget;
+use crate::tickets::Tickets;
 use crate::traffic::Traffic;
+use crate::trust::Trust;
 
 /// The balancer.
 #[derive(Debug)]
@@ -43,6 +45,8 @@ pub struct Edge {
     pub retries: RetryBudget,
     /// What is taken of a message.
     pub limits: Limits,
+    /// Whose word on a client's address is taken.
+    pub trust: Trust,
     /// What is going on.
     pub traffic: Arc<Traffic>,
     /// What has gone on.
@@ -99,6 +103,10 @@ impl Edge {
             )),
             retries: RetryBudget::new(config.backend.retry_percent, config.backend.retry_burst),
             limits: config.limits(),
+            trust: Trust::new(
+                &config.listen.proxy_protocol_from,
+                &config.edge.trusted_hops,
+            ),
             chooser: LeastConnections::new(backends, config.instance),
             traffic: Traffic::new(),
             hsts: headers::strict_transport_security(config.edge.hsts_max_age_s),
@@ -158,8 +166,21 @@ pub fn request_id(now: SystemTime) -> [u8; 36] {
 }
 
 fn server_tls(identity: &Identity) -> Arc<ServerConfig> {
-    identity.server_config(Clients::Anybody, &[b"h2", b"http/1.1"])
+    let config = identity.server_config(Clients::Anybody, &[b"h2", b"http/1.1"]);
+    let mut config = Arc::unwrap_or_clone(config);
+    match identity.secret(TICKET_KEY) {
+        Ok(secret) => config.ticketer = Arc::new(Tickets::new(secret.as_bytes())),
+        // Sessions are resumed all the same, but with this balancer only, and not after its restart.
+        Err(_) => match rustls::crypto::ring::Ticketer::new() {
+            Ok(ticketer) => config.ticketer = ticketer,
+            Err(error) => tracing::warn!(%error, "TLS sessions are not resumed"),
+        },
+    }
+    Arc::new(config)
 }
+
+/// The secret of `pki` that is made for this.
+const TICKET_KEY: &str = "tls_ticket_key";
 
 /// A configured number of milliseconds.
 pub fn ms(milliseconds: u64) -> Duration {

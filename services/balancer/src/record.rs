@@ -67,7 +67,7 @@ pub struct Record {
 }
 
 impl Record {
-    /// A request that begins now.
+    /// A request that begins now, on a connection of this peer.
     pub fn new(
         worker: &Rc<Worker>,
         client: IpAddr,
@@ -75,6 +75,9 @@ impl Record {
         head: Option<RequestHead>,
     ) -> Record {
         let edge = &worker.edge;
+        let client = head
+            .as_ref()
+            .map_or(client, |head| edge.trust.client(client, head));
         let caller = head
             .as_ref()
             .and_then(|head| head.get(Known::Traceparent))

@@ -43,6 +43,14 @@ impl Socket {
         }
     }
 
+    /// The same, of which this was read already.
+    pub fn with_read(tcp: TcpStream, read: BytesMut) -> Socket {
+        Socket {
+            ahead: read,
+            ..Socket::new(tcp)
+        }
+    }
+
     /// The connection.
     pub fn tcp(&self) -> &TcpStream {
         &self.tcp
