@@ -149,7 +149,7 @@ pub async fn serve(worker: &Rc<Worker>, accepted: Accepted) {
     let _ = stream.set_nodelay(true);
     match service {
         Service::Https => https(worker, stream, unmapped(client.ip())).await,
-        Service::Redirect => plain::serve(&worker.edge, stream).await,
+        Service::Redirect => Box::pin(plain::serve(&worker.edge, stream)).await,
     }
     drop(counted);
 }
@@ -157,18 +157,16 @@ pub async fn serve(worker: &Rc<Worker>, accepted: Accepted) {
 async fn https(worker: &Rc<Worker>, stream: TcpStream, peer: IpAddr) {
     let edge = &worker.edge;
     let limit = ms(edge.config.listen.handshake_timeout_ms);
-    let Ok(Ok((stream, client))) = worker
-        .clock
-        .alarm()
-        .within(limit, shake(edge, stream, peer))
-        .await
-    else {
+    let alarm = worker.clock.alarm();
+    // Each part of a connection's life has its room, and only as long as it lasts.
+    let shake = Box::pin(shake(edge, stream, peer));
+    let Ok(Ok((stream, client))) = alarm.within(limit, shake).await else {
         edge.metrics.handshakes_failed.inc();
         return;
     };
     match stream.get_ref().1.alpn_protocol() {
-        Some(b"h2") => client_h2::serve(worker, stream.into(), client).await,
-        _ => client_h1::serve(worker, Stream::tls(stream), client).await,
+        Some(b"h2") => Box::pin(client_h2::serve(worker, stream.into(), client)).await,
+        _ => Box::pin(client_h1::serve(worker, Stream::tls(stream), client)).await,
     }
 }
 

@@ -72,6 +72,7 @@ pub struct Edge {
     pub refuse_unknown_hosts: bool,
     pub trace_sample_percent: u8,
     pub trusted_hops: Vec<String>,
+    pub certificates: Vec<PathBuf>,
 }
 
 /// `[request]`

@@ -13,6 +13,7 @@ use uuid::Builder;
 
 use crate::access_log::AccessLog;
 use crate::backend::Backend;
+use crate::certificates::Certificates;
 use crate::config::Config;
 use crate::connect::Connector;
 use crate::headers;
@@ -33,7 +34,9 @@ pub struct Edge {
     pub config: Config,
     /// Our certificate, and whom we trust.
     pub identity: IdentityWatch,
-    /// The hosts that our certificate is good for.
+    /// What clients are shown: ours and further ones.
+    pub certificates: Certificates,
+    /// The hosts that our certificates are good for.
     pub names: ArcSwap<Names>,
     /// Who gets the next request.
     pub chooser: LeastConnections,
@@ -64,8 +67,9 @@ impl Edge {
     /// Puts the parts together; nothing listens or looks yet.
     ///
     /// # Errors
-    /// When the access log's thread cannot be started.
-    pub fn new(config: Config, identity: IdentityWatch) -> std::io::Result<Edge> {
+    /// When a certificate cannot be used, or the access log's thread cannot be started.
+    pub fn new(config: Config, identity: IdentityWatch) -> anyhow::Result<Edge> {
+        let certificates = Certificates::load(identity.clone(), &config.edge.certificates)?;
         let metrics = Metrics::new(config.backends.iter().map(|backend| backend.name.as_str()));
         let backends: Vec<_> = config
             .backends
@@ -94,8 +98,8 @@ impl Edge {
         };
         Ok(Edge {
             traces: Traces::new(service, &config.traces),
-            names: ArcSwap::from_pointee(Names::of_certificate(&identity.current().chain()[0])),
-            server_tls: ArcSwap::new(server_tls(&identity.current())),
+            names: ArcSwap::from_pointee(certificates.names()),
+            server_tls: ArcSwap::new(server_tls(&certificates, &identity.current())),
             connector: ArcSwap::from_pointee(Connector::new(
                 &identity.current(),
                 &config.backend,
@@ -111,6 +115,7 @@ impl Edge {
             traffic: Traffic::new(),
             hsts: headers::strict_transport_security(config.edge.hsts_max_age_s),
             identity,
+            certificates,
             metrics,
             answered,
             access_log: Arc::new(access_log),
@@ -118,14 +123,19 @@ impl Edge {
         })
     }
 
-    /// New certificate files: for clients and for backends.
+    /// One of the certificates that clients are shown is another.
+    pub fn certificate_changed(&self) {
+        let tls = server_tls(&self.certificates, &self.identity.current());
+        self.server_tls.store(tls);
+        self.names.store(Arc::new(self.certificates.names()));
+    }
+
+    /// Our own is: backends are reached with it.
     pub fn identity_changed(&self, identity: &Identity) {
-        self.server_tls.store(server_tls(identity));
         let generation = self.connector.load().generation() + 1;
         let connector = Connector::new(identity, &self.config.backend, generation);
         self.connector.store(Arc::new(connector));
-        let names = Names::of_certificate(&identity.chain()[0]);
-        self.names.store(Arc::new(names));
+        self.certificate_changed();
     }
 
     /// The value of `strict-transport-security`.
@@ -165,7 +175,7 @@ pub fn request_id(now: SystemTime) -> [u8; 36] {
     text
 }
 
-fn server_tls(identity: &Identity) -> Arc<ServerConfig> {
+fn server_tls(certificates: &Certificates, identity: &Identity) -> Arc<ServerConfig> {
     let config = identity.server_config(Clients::Anybody, &[b"h2", b"http/1.1"]);
     let mut config = Arc::unwrap_or_clone(config);
     match identity.secret(TICKET_KEY) {
@@ -175,6 +185,9 @@ fn server_tls(identity: &Identity) -> Arc<ServerConfig> {
             Ok(ticketer) => config.ticketer = ticketer,
             Err(error) => tracing::warn!(%error, "TLS sessions are not resumed"),
         },
+    }
+    if let Some(resolver) = certificates.resolver() {
+        config.cert_resolver = resolver;
     }
     Arc::new(config)
 }

@@ -11,10 +11,12 @@
 
 pub mod accept;
 pub mod access_log;
+pub mod address_text;
 pub mod admin;
 pub mod backend;
 pub mod backend_connection;
 pub mod body;
+pub mod certificates;
 pub mod client;
 pub mod client_h1;
 pub mod client_h2;

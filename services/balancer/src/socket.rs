@@ -81,6 +81,17 @@ impl Socket {
             && !get_tcp_info(self.tcp.as_raw_fd()).map_or(true, is_heard)
     }
 
+    /// Reads to the end, or to an error, for the sake of what that tells.
+    pub fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        while !self.has_ended {
+            self.ahead.clear();
+            if ready!(self.poll_fill(context)).is_err() {
+                break;
+            }
+        }
+        Poll::Ready(())
+    }
+
     fn note<T>(&mut self, result: io::Result<T>) -> io::Result<T> {
         if let Err(error) = &result {
             // Told once, by whichever call comes first; after it, reads see an end like any other.
