@@ -383,7 +383,9 @@ impl Client for H1<'_> {
             self.flush().await?;
             return self.write(&data).await;
         }
-        match self.out.borrow().len() >= GATHER_BYTES {
+        // Asked beforehand: a borrow in the condition would last as long as the flush.
+        let is_much = self.out.borrow().len() >= GATHER_BYTES;
+        match is_much {
             true => self.flush().await,
             false => Ok(()),
         }
