@@ -4,6 +4,7 @@
 
 mod backend;
 mod client;
+pub(crate) mod frames;
 mod raw_backend;
 mod wire;
 
@@ -23,6 +24,7 @@ use tokio::net::UnixStream;
 
 pub(crate) use backend::{Backend, Received};
 pub(crate) use client::{Raw, header, problem};
+pub(crate) use frames::{Frames, Taken};
 pub(crate) use raw_backend::{Conversation, Heard, Next, RawBackend};
 pub(crate) use wire::{Answer, Wire};
 
