@@ -3,6 +3,7 @@
 //! It answers readiness checks by itself. Of any other request it reads the head alone; what becomes of the rest of it, of the answer and
 //! of the connection is the script's affair.
 
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -317,6 +318,21 @@ impl Conversation {
             }
             body.extend(self.read_exactly(length).await?);
             ensure!(self.read_exactly(2).await? == b"\r\n", "a chunk's end");
+        }
+    }
+
+    /// Waits until something more comes, which is kept; false if that is the end.
+    pub(crate) async fn has_more(&mut self) -> bool {
+        !self.buffer.is_empty() || matches!(self.fill().await, Ok(true))
+    }
+
+    /// Whether the kernel has something that was not read yet.
+    pub(crate) fn is_something_in_the_kernel(&self) -> Result<bool> {
+        let tcp = self.stream.get_ref().0.as_fd().try_clone_to_owned()?;
+        match std::net::TcpStream::from(tcp).peek(&mut [0]) {
+            Ok(there) => Ok(there > 0),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(error.into()),
         }
     }
 
