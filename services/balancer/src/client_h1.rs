@@ -255,8 +255,16 @@ impl H1<'_> {
                 Err(_) => return Err(ClientFault::SlowReader),
             }
         }
-        match self.writing.within(limit, self.stream.flush()).await {
-            Ok(Ok(())) => Ok(()),
+        // TLS takes more than the kernel does: mostly it is here that a client is waited for.
+        let began = clock.now();
+        let due = clock.after(limit).min(self.taking.get().due(began, rate));
+        match self.writing.until(due, self.stream.flush()).await {
+            Ok(Ok(())) => {
+                let mut taking = self.taking.get();
+                taking.moved(clock.now() - began, 0);
+                self.taking.set(taking);
+                Ok(())
+            }
             Ok(Err(_)) => Err(ClientFault::Gone),
             Err(_) => Err(ClientFault::SlowReader),
         }

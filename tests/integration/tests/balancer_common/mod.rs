@@ -4,6 +4,9 @@
 
 mod backend;
 mod client;
+pub(crate) mod frames;
+mod raw_backend;
+mod wire;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,6 +14,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
 use harness::{Program, free_port, metric, wait_for, wait_until};
 use pki::{Authority, LEAF_DAYS, Request, Usage, write_consumer};
 use serde_json::Value;
@@ -20,6 +24,9 @@ use tokio::net::UnixStream;
 
 pub(crate) use backend::{Backend, Received};
 pub(crate) use client::{Raw, header, problem};
+pub(crate) use frames::{Frames, Taken};
+pub(crate) use raw_backend::{Conversation, Heard, Next, RawBackend};
+pub(crate) use wire::{Answer, Wire};
 
 /// Longer than anything here takes, shorter than a person's patience.
 pub(crate) const SOON: Duration = Duration::from_secs(10);
@@ -64,6 +71,31 @@ impl World {
     /// A backend of the right role.
     pub(crate) async fn backend(&self, name: &str) -> Result<Backend> {
         Backend::start(name, &self.identity(name, "web")?, free_port()?).await
+    }
+
+    /// A backend of the right role that does what `script` says.
+    pub(crate) fn raw_backend<S, F>(&self, name: &str, script: S) -> Result<RawBackend>
+    where
+        S: Fn(Conversation) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<Next>> + Send + 'static,
+    {
+        RawBackend::start(name, &self.identity(name, "web")?, free_port()?, script)
+    }
+
+    /// A balancer over these backends, with these keys besides, which has found all of them up.
+    pub(crate) async fn balancer_before(
+        &self,
+        backends: &[&RawBackend],
+        keys: &str,
+    ) -> Result<Balancer> {
+        let places: Vec<_> = backends.iter().map(|backend| backend.place()).collect();
+        let balancer = self
+            .balancer_on(free_port()?, free_port()?, "balancer-1", &places, keys)
+            .await?;
+        balancer
+            .wait_for_states(&vec!["up"; backends.len()])
+            .await?;
+        Ok(balancer)
     }
 
     /// A balancer over these backends, with these keys besides; it may not have looked at them yet.
@@ -197,6 +229,27 @@ impl Balancer {
     /// A connection whose bytes are ours to write.
     pub(crate) async fn raw(&self) -> Result<Raw> {
         Raw::connect(self.https, &self.ca_pem).await
+    }
+
+    /// A connection of HTTP/2, by `h2`, with windows of this size.
+    pub(crate) async fn two(&self, window: u32) -> Result<h2::client::SendRequest<Bytes>> {
+        let stream = self.tls_with(b"h2", None).await?;
+        let (send, connection) = h2::client::Builder::new()
+            .initial_window_size(window)
+            .initial_connection_window_size(window.max(65_535))
+            .enable_push(false)
+            .handshake(stream)
+            .await?;
+        // Ends with the last handle, or with the balancer.
+        tokio::spawn(async move {
+            let _ = connection.await;
+        });
+        Ok(send.ready().await?)
+    }
+
+    /// A request by HTTP/2.
+    pub(crate) fn request(&self, method: &str, path: &str) -> http::request::Builder {
+        http::Request::builder().method(method).uri(self.url(path))
     }
 
     /// One command on the admin socket.
