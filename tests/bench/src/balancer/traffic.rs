@@ -51,7 +51,7 @@ pub(super) async fn measure(
         rate: 0.0,
         latency: BTreeMap::new(),
     };
-    let mut failed = Vec::new();
+    let mut failed = settle(traffic, scene, fleet, extent, report).await;
     for round in 0..extent.rounds {
         for running in fleet.iter_mut() {
             let proxy = running.proxy;
@@ -86,6 +86,28 @@ pub(super) async fn measure(
         at_the_rate(&mut outcome, scene, fleet, extent, report, &mut failed).await;
     }
     report.traffic.push(outcome);
+}
+
+/// A turn that counts for nothing: a proxy opens as many connections to its backends as the cell takes, and keeps them. Tells who failed.
+async fn settle(
+    traffic: Traffic,
+    scene: &Scene,
+    fleet: &mut [Running],
+    extent: Extent,
+    report: &mut Report,
+) -> Vec<Proxy> {
+    let mut failed = Vec::new();
+    let short = Extent {
+        length: extent.warm_up,
+        ..extent
+    };
+    for running in fleet.iter_mut() {
+        if let Err(error) = turn(traffic, scene, running, short, None).await {
+            report.fail(&format!("{traffic}, {}", running.proxy), &error);
+            failed.push(running.proxy);
+        }
+    }
+    failed
 }
 
 async fn at_the_rate(
