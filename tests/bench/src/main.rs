@@ -42,11 +42,13 @@ fn run(command: Command) -> anyhow::Result<()> {
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hang_up = signal(SignalKind::hangup())?;
         let Command::Balancer(options) = command;
         // Whichever ends first: what was started goes when the other is dropped.
         tokio::select! {
             outcome = balancer::run(&options, &cores) => outcome,
             _ = terminate.recv() => anyhow::bail!("told to stop"),
+            _ = hang_up.recv() => anyhow::bail!("the terminal is gone"),
             _ = interrupt.recv() => anyhow::bail!("interrupted"),
         }
     })
