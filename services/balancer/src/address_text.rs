@@ -46,7 +46,8 @@ mod tests {
         fn it_is_what_the_standard_library_writes(address in any::<IpAddr>(), four in any::<[u8; 4]>()) {
             for address in [address, IpAddr::from(four)] {
                 let mut room = [0; TEXT_LEN_MAX];
-                prop_assert_eq!(address.to_string().as_bytes(), text_of(address, &mut room));
+                let expected = address.to_string();
+                prop_assert_eq!(expected.as_bytes(), text_of(address, &mut room));
             }
         }
     }
