@@ -4,6 +4,7 @@
 //! subnet of its own. Tests that only call run first and in parallel, each with owners of its own; tests that break things run after
 //! them, one at a time and in the order of the list, and each ends by proving the stack whole. Nothing is retried.
 
+mod bench;
 mod browser;
 mod documents;
 mod edge;
@@ -88,6 +89,7 @@ fn main() -> ExitCode {
         documents::every_command_in_the_documents_prints_what_they_show,
         load::the_smoke_test_holds_every_threshold_and_its_script_is_understood,
         load::a_load_that_fails_says_so_and_why,
+        bench::the_bench_of_the_balancer_runs_and_no_request_fails,
         ledger::faults::a_build_is_rolled_out_under_load_and_one_that_fails_changes_nothing,
         ledger::faults::rolling_web_servers_or_balancers_under_load_fails_no_request,
         ledger::faults::without_the_replica_reads_go_on_and_writes_say_what_is_away,

@@ -19,7 +19,7 @@ pub struct Status {
     pub connections: usize,
     /// Requests in flight, those included that the edge answers by itself.
     pub requests: usize,
-    /// Whole days until its certificate expires.
+    /// Whole days until the first of its certificates expires.
     pub certificate_days_left: i64,
     /// The backends.
     pub backends: Vec<BackendStatus>,
@@ -62,7 +62,7 @@ pub fn metrics(edge: &Edge) -> String {
     edge.metrics.render(
         &edge.chooser.backends(),
         edge.traffic.connections(),
-        edge.identity.current().days_left(),
+        edge.certificates.days_left(),
     )
 }
 
@@ -83,7 +83,7 @@ fn status(edge: &Edge) -> Status {
         stopping: edge.traffic.is_stopping(),
         connections: edge.traffic.connections(),
         requests: edge.traffic.requests(),
-        certificate_days_left: edge.identity.current().days_left(),
+        certificate_days_left: edge.certificates.days_left(),
         backends: backends
             .iter()
             .map(|backend| {

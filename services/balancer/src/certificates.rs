@@ -36,6 +36,12 @@ impl Certificates {
         std::iter::once(&self.own).chain(&self.further)
     }
 
+    /// Whole days until the first of them expires.
+    pub fn days_left(&self) -> i64 {
+        let days = self.watches().map(|watch| watch.current().days_left());
+        days.min().unwrap_or_default()
+    }
+
     /// The names that any of them is good for.
     pub fn names(&self) -> Names {
         let mut names = Names::default();

@@ -1,16 +1,17 @@
 //! A client that speaks HTTP/1.0 or HTTP/1.1: reads heads and content, writes answers, keeps the connection or ends it.
 
 use std::cell::{Cell, RefCell};
-use std::future::pending;
+use std::future::{pending, poll_fn};
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
 use crate::body::{Body, Content};
 use crate::client::{Client, ClientFault, Fate, OwnAnswer, has_body};
-use crate::clock::Alarm;
+use crate::clock::{Alarm, Moment};
 use crate::edge::ms;
 use crate::exchange::{answer, exchange};
 use crate::headers::is_not_from_backends;
@@ -27,8 +28,10 @@ use crate::termination::Termination;
 use crate::tunnel::End;
 use crate::worker::Worker;
 
-/// What is gathered before it is written: about one record of TLS.
-const GATHER_BYTES: usize = 16_000;
+/// What is gathered before it is written.
+const GATHER_BYTES: usize = 65_536;
+/// What is not copied for being written together with what comes after it.
+const COPY_BYTES_MAX: usize = 8_192;
 /// How long and how much is read after the last answer, so that the client reads it instead of a reset.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES_MAX: usize = 4 << 20;
@@ -236,38 +239,45 @@ impl H1<'_> {
         }
     }
 
+    /// Writes all of it. The client has its time for each step that it takes, and for all of them as the least rate has it.
     async fn write(&self, mut bytes: &[u8]) -> Result<(), ClientFault> {
-        let clock = &self.worker.clock;
-        let limit = ms(self.worker.edge.config.request.write_timeout_ms);
-        let rate = self.rate();
         while !bytes.is_empty() {
-            let began = clock.now();
-            let due = clock.after(limit).min(self.taking.get().due(began, rate));
             let write = self.stream.write_some(bytes);
-            match self.writing.until(due, write).await {
-                Ok(Ok(written)) => {
-                    let mut taking = self.taking.get();
-                    taking.moved(clock.now() - began, written);
-                    self.taking.set(taking);
-                    bytes = &bytes[written..];
-                }
+            match self.writing.until(self.step_due(), write).await {
+                Ok(Ok(written)) => bytes = &bytes[written..],
                 Ok(Err(_)) => return Err(ClientFault::Gone),
                 Err(_) => return Err(ClientFault::SlowReader),
             }
         }
-        // TLS takes more than the kernel does: mostly it is here that a client is waited for.
-        let began = clock.now();
-        let due = clock.after(limit).min(self.taking.get().due(began, rate));
-        match self.writing.until(due, self.stream.flush()).await {
-            Ok(Ok(())) => {
-                let mut taking = self.taking.get();
-                taking.moved(clock.now() - began, 0);
-                self.taking.set(taking);
-                Ok(())
+        // TLS takes more than the kernel does: it is here that a client is waited for.
+        let clock = &self.worker.clock;
+        let (mut began, mut due) = (clock.now(), self.step_due());
+        let mut seen = self.stream.written();
+        poll_fn(|context| match self.stream.poll_flush(context) {
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
+            Poll::Ready(Err(_)) => Poll::Ready(Err(ClientFault::Gone)),
+            Poll::Pending => {
+                let written = self.stream.written();
+                if written != seen {
+                    let mut taking = self.taking.get();
+                    let moved = usize::try_from(written - seen).unwrap_or(usize::MAX);
+                    taking.moved(clock.now() - began, moved);
+                    self.taking.set(taking);
+                    (began, due, seen) = (clock.now(), self.step_due(), written);
+                }
+                let late = self.writing.poll_due(due, context);
+                late.map(|_| Err(ClientFault::SlowReader))
             }
-            Ok(Err(_)) => Err(ClientFault::Gone),
-            Err(_) => Err(ClientFault::SlowReader),
-        }
+        })
+        .await
+    }
+
+    /// When a client that takes nothing is too slow.
+    fn step_due(&self) -> Moment {
+        let clock = &self.worker.clock;
+        let limit = ms(self.worker.edge.config.request.write_timeout_ms);
+        let paced = self.taking.get().due(clock.now(), self.rate());
+        clock.after(limit).min(paced)
     }
 
     /// Closes our half, then reads on for a while: what the client is still sending would be answered by a reset otherwise, which can
@@ -383,11 +393,11 @@ impl Client for H1<'_> {
     async fn put_data(&self, data: Bytes) -> Result<(), ClientFault> {
         if self.framing.get() == Framing::Chunked {
             write_chunk(&data, &mut self.out.borrow_mut());
-        } else if self.out.borrow().len() + data.len() <= GATHER_BYTES {
-            self.out.borrow_mut().extend_from_slice(&data);
-        } else {
-            self.flush().await?;
+        } else if self.out.borrow().is_empty() && data.len() > COPY_BYTES_MAX {
             return self.write(&data).await;
+        } else {
+            // A copy costs less than another look into the kernel.
+            self.out.borrow_mut().extend_from_slice(&data);
         }
         // Asked beforehand: a borrow in the condition would last as long as the flush.
         let is_much = self.out.borrow().len() >= GATHER_BYTES;

@@ -38,6 +38,8 @@ use crate::worker::{Phase, Worker};
 
 /// How much of all requests' content together may be on its way to us.
 const CONNECTION_WINDOW_BYTES: u32 = 262_144;
+/// How much of an answer may wait here for the client to take it.
+const SEND_BUFFER_BYTES: usize = 131_072;
 /// How long the last frames may take.
 const GOODBYE: Duration = Duration::from_millis(500);
 
@@ -116,7 +118,8 @@ fn options(worker: &Worker) -> Builder {
         .max_concurrent_streams(config.http2_streams_max)
         // What is larger than we take is answered by us, as long as it is not much larger.
         .max_header_list_size(config.header_bytes_max.saturating_mul(2))
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_send_buffer_size(SEND_BUFFER_BYTES);
     options
 }
 

@@ -36,8 +36,10 @@ use crate::termination::Termination;
 use crate::tunnel::{self, End};
 use crate::worker::Worker;
 
-/// What is gathered before it is written: about one record of TLS.
-const GATHER_BYTES: usize = 16_000;
+/// What is gathered before it is written.
+const GATHER_BYTES: usize = 65_536;
+/// What is not copied for being written together with what comes after it.
+const COPY_BYTES_MAX: usize = 8_192;
 /// Interim answers to one request; a backend that sends more is not to be believed.
 const INTERIM_MAX: usize = 100;
 
@@ -194,6 +196,8 @@ impl<C: Client> Exchange<'_, C> {
         let edge = &self.worker.edge;
         // The try before, and whose it was.
         let mut last: Option<(Fault, Arc<Backend>)> = None;
+        // Whether the next one is to be taken from the budget.
+        let mut is_owed = false;
         // Whether one that waited in the pool will not do.
         let mut must_be_new = false;
         // Whether the same backend may have the next try, if there is no other.
@@ -203,7 +207,8 @@ impl<C: Client> Exchange<'_, C> {
                 .chooser
                 .choose(&self.record.tried())
                 .or_else(|| is_same_good.then(|| edge.chooser.choose(&[])).flatten());
-            let chosen = chosen.filter(|_| last.as_ref().is_none_or(|last| self.may_retry(last)));
+            let is_granted = || last.as_ref().is_none_or(|last| self.may_retry(last));
+            let chosen = chosen.filter(|_| !is_owed || is_granted());
             let Some(lease) = chosen else {
                 return match last {
                     Some((fault, _)) => self.give_up(fault.problem(), fault.end).await,
@@ -213,6 +218,7 @@ impl<C: Client> Exchange<'_, C> {
                     }
                 };
             };
+            is_owed = false;
             self.record.chosen(lease.backend());
             match self.attempt(&lease, must_be_new).await {
                 Tried::Answered(fate) => return fate,
@@ -223,7 +229,7 @@ impl<C: Client> Exchange<'_, C> {
                     must_be_new = true;
                 }
                 Tried::Stale => {
-                    let fault = Fault::of(Broken::Closed, Sent::Perhaps, false);
+                    let fault = Fault::of(Broken::Closed, Sent::Nothing, false);
                     return self.give_up(fault.problem(), fault.end).await;
                 }
                 Tried::Failed { fault, was_pooled } => {
@@ -236,6 +242,7 @@ impl<C: Client> Exchange<'_, C> {
                     is_same_good = was_pooled && !is_same_good;
                     must_be_new = is_same_good;
                     last = Some((fault, Arc::clone(lease.backend())));
+                    is_owed = true;
                 }
             }
         }
@@ -402,13 +409,10 @@ impl<C: Client> Exchange<'_, C> {
             index += 1;
             match piece {
                 Content::Data(data) if framing == Framing::Chunked => write_chunk(&data, &mut out),
-                Content::Data(data) if out.len() + data.len() > GATHER_BYTES => {
-                    if !out.is_empty() {
-                        connection.write(&out, limit).await?;
-                        out.clear();
-                    }
+                Content::Data(data) if out.is_empty() && data.len() > COPY_BYTES_MAX => {
                     connection.write(&data, limit).await?;
                 }
+                // A copy costs less than another look into the kernel.
                 Content::Data(data) => out.extend_from_slice(&data),
                 Content::End(trailers) => {
                     if framing == Framing::Chunked {

@@ -100,7 +100,7 @@ impl Metrics {
                 &["backend", "sent"],
             ),
             checks: keep.counters("balancer_health_checks_total", "Health checks, by what they found.", &["backend", "outcome"]),
-            certificate_days_left: keep.gauge("balancer_certificate_days_left", "Whole days until our certificate expires."),
+            certificate_days_left: keep.gauge("balancer_certificate_days_left", "Whole days until the first of our certificates expires."),
             connections: keep.gauge("balancer_connections", "Connections of clients that are open."),
             connections_accepted: keep.counter("balancer_connections_accepted_total", "Connections of clients that were accepted."),
             connections_refused: keep.counter(

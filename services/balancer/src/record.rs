@@ -226,7 +226,11 @@ impl Record {
         let edge = &self.worker.edge;
         let ended = Instant::now();
         let duration = ended - self.began;
-        let (end, status) = (self.end.get(), self.status.get());
+        let end = match std::thread::panicking() {
+            true => Termination::Internal,
+            false => self.end.get(),
+        };
+        let status = self.status.get();
         let by = self.answered_by.get().and_then(|by| edge.answered.get(by));
         edge.metrics.request_ended(by, status, end, duration);
         let tried = self.tried.borrow();

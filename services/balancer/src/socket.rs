@@ -61,6 +61,11 @@ impl Socket {
         self.written
     }
 
+    /// Whether something is here that the kernel need not be asked for.
+    pub fn has_read_ahead(&self) -> bool {
+        !self.ahead.is_empty()
+    }
+
     /// Whether something may be there to read, as far as the reactor has seen; asks to be woken if not.
     pub fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.ahead.is_empty() {

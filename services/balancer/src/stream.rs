@@ -17,6 +17,8 @@ use crate::socket::Socket;
 
 /// How much room a read is given.
 const READ_BYTES: usize = 16_384;
+/// How much it is given in the middle of something large.
+const MUCH_BYTES: usize = 65_536;
 /// How much a read of a request's head is given.
 const LITTLE_BYTES: usize = 2_048;
 
@@ -89,17 +91,27 @@ impl Stream {
         buffer: &mut BytesMut,
         room: usize,
     ) -> Poll<io::Result<usize>> {
+        let room = match self.was_full.get() {
+            true => MUCH_BYTES,
+            false => room,
+        };
         if buffer.capacity() - buffer.len() < room / 4 {
             buffer.reserve(room);
         }
         let before = buffer.capacity() - buffer.len();
-        let read = ready!(poll_read_buf(
-            Pin::new(&mut *self.io.borrow_mut()),
-            context,
-            buffer
-        ));
+        let mut io = self.io.borrow_mut();
+        let read = ready!(poll_read_buf(Pin::new(&mut *io), context, buffer));
         self.was_full.set(matches!(read, Ok(len) if len == before));
-        Poll::Ready(read)
+        let mut len = read?;
+        // What was read ahead is decrypted without another look into the kernel. An error, or the end, comes again.
+        while len > 0 && len < MUCH_BYTES && io.socket().has_read_ahead() {
+            buffer.reserve(READ_BYTES);
+            match poll_read_buf(Pin::new(&mut *io), context, buffer) {
+                Poll::Ready(Ok(more @ 1..)) => len += more,
+                _ => break,
+            }
+        }
+        Poll::Ready(Ok(len))
     }
 
     /// Reads at least a byte into `buffer`; 0 bytes are the end.
@@ -171,8 +183,8 @@ impl Stream {
     ///
     /// # Errors
     /// What the kernel or TLS says.
-    pub async fn flush(&self) -> io::Result<()> {
-        poll_fn(|context| Pin::new(&mut *self.io.borrow_mut()).poll_flush(context)).await
+    pub fn poll_flush(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.io.borrow_mut()).poll_flush(context)
     }
 
     /// Closes our half in order.

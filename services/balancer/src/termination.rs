@@ -92,6 +92,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_word_is_explained() {
+        let page = include_str!("../../../docs/balancer.md");
+        for end in Termination::ALL {
+            let row = format!("\n| `{}` | ", end.as_str());
+            assert!(page.contains(&row), "{row} is not in docs/balancer.md");
+        }
+    }
+
+    #[test]
     fn every_word_is_there_once() {
         let words: HashSet<_> = Termination::ALL.iter().map(|end| end.as_str()).collect();
         assert_eq!(Termination::ALL.len(), words.len());

@@ -27,7 +27,7 @@ use crate::http1::ResponseHead;
 use crate::pool::Pool;
 
 /// A buffer that has grown beyond this is not kept.
-const BUFFER_BYTES_MAX: usize = 65_536;
+const BUFFER_BYTES_MAX: usize = 131_072;
 /// Buffers that are kept for the next who needs one.
 const BUFFERS_MAX: usize = 64;
 /// Ticks between two sweeps of the pool.
@@ -140,7 +140,7 @@ pub struct Workers {
 
 #[derive(Debug)]
 struct One {
-    queue: mpsc::UnboundedSender<Accepted>,
+    queue: mpsc::UnboundedSender<(Accepted, Counted)>,
     connections: Arc<AtomicUsize>,
     thread: JoinHandle<()>,
 }
@@ -162,8 +162,9 @@ impl Workers {
     pub fn take(&self, accepted: Accepted) {
         let count = |one: &&One| one.connections.load(Ordering::Relaxed);
         if let Some(one) = self.each.iter().min_by_key(count) {
+            let counted = Counted::new(&one.connections);
             // A worker that is gone takes no connection: it is closed.
-            let _ = one.queue.send(accepted);
+            let _ = one.queue.send((accepted, counted));
         }
     }
 
@@ -191,7 +192,7 @@ impl One {
     fn start(edge: &Arc<Edge>, index: usize, phase: watch::Receiver<Phase>) -> io::Result<One> {
         let (queue, accepted) = mpsc::unbounded_channel();
         let connections = Arc::new(AtomicUsize::new(0));
-        let (edge, count) = (Arc::clone(edge), Arc::clone(&connections));
+        let edge = Arc::clone(edge);
         let thread = thread::Builder::new()
             .name(format!("worker-{index}"))
             .spawn(move || {
@@ -201,7 +202,7 @@ impl One {
                 match run_time {
                     Ok(run_time) => {
                         let worker = Worker::new(&edge, phase);
-                        run_time.block_on(work(&worker, accepted, &count));
+                        run_time.block_on(work(&worker, accepted));
                         // Connections end here, and write their last lines.
                         drop(run_time);
                         worker.log.flush();
@@ -217,8 +218,16 @@ impl One {
     }
 }
 
-/// Takes off a connection from a worker's count when it is over.
+/// A connection on a worker's count, from when it is given to the worker until it is over.
+#[derive(Debug)]
 struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    fn new(connections: &Arc<AtomicUsize>) -> Counted {
+        connections.fetch_add(1, Ordering::Relaxed);
+        Counted(Arc::clone(connections))
+    }
+}
 
 impl Drop for Counted {
     fn drop(&mut self) {
@@ -228,8 +237,7 @@ impl Drop for Counted {
 
 async fn work(
     worker: &Rc<Worker>,
-    mut accepted: mpsc::UnboundedReceiver<Accepted>,
-    connections: &Arc<AtomicUsize>,
+    mut accepted: mpsc::UnboundedReceiver<(Accepted, Counted)>,
 ) {
     let mut phase = worker.phase.clone();
     let mut ticks = interval(TICK);
@@ -241,9 +249,7 @@ async fn work(
                 count = count.wrapping_add(1);
                 worker.tick(count);
             }
-            Some(connection) = accepted.recv() => {
-                connections.fetch_add(1, Ordering::Relaxed);
-                let counted = Counted(Arc::clone(connections));
+            Some((connection, counted)) = accepted.recv() => {
                 let worker = Rc::clone(worker);
                 spawn_local(async move {
                     serve(&worker, connection).await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use reqwest::Response;
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, HandshakeKind, RootCertStore, SupportedProtocolVersion};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -55,23 +55,47 @@ pub(crate) async fn problem(response: Response, status: u16) -> Result<Value> {
     Ok(document)
 }
 
+/// TLS for HTTP/1.1 that trusts this authority; of these versions, if any are given.
+pub(crate) fn tls_of_client(
+    ca_pem: &str,
+    versions: &[&'static SupportedProtocolVersion],
+) -> Result<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(ca_pem.as_bytes())?)?;
+    let builder = match versions {
+        [] => ClientConfig::builder(),
+        versions => ClientConfig::builder_with_protocol_versions(versions),
+    };
+    let mut config = builder
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
 /// A TLS connection whose bytes are written by hand.
 pub(crate) struct Raw(TlsStream<TcpStream>);
 
 impl Raw {
     pub(crate) async fn connect(port: u16, ca_pem: &str) -> Result<Raw> {
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(ca_pem.as_bytes())?)?;
-        let mut config = ClientConfig::builder()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let stream = TcpStream::connect(("127.0.0.1", port)).await?;
+        Raw::over(stream, "localhost", Arc::new(tls_of_client(ca_pem, &[])?)).await
+    }
+
+    /// TLS over a connection that may have been used before, asking for this name.
+    pub(crate) async fn over(
+        stream: TcpStream,
+        name: &str,
+        config: Arc<ClientConfig>,
+    ) -> Result<Raw> {
         stream.set_nodelay(true)?;
-        let name = ServerName::try_from("localhost")?;
-        Ok(Raw(TlsConnector::from(Arc::new(config))
-            .connect(name, stream)
-            .await?))
+        let name = ServerName::try_from(name.to_owned())?;
+        Ok(Raw(TlsConnector::from(config).connect(name, stream).await?))
+    }
+
+    /// Whether the handshake was a whole one, or went on with an earlier session.
+    pub(crate) fn is_resumed(&self) -> bool {
+        self.0.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
     /// The certificate that the balancer has shown.

@@ -23,7 +23,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
 pub(crate) use backend::{Backend, Received};
-pub(crate) use client::{Raw, header, problem};
+pub(crate) use client::{Raw, header, problem, tls_of_client};
 pub(crate) use frames::{Frames, Taken};
 pub(crate) use raw_backend::{Conversation, Heard, Next, RawBackend};
 pub(crate) use wire::{Answer, Wire};
@@ -58,12 +58,15 @@ impl World {
         fs::create_dir_all(&directory)?;
         let user = fs::metadata(&directory)?;
         let user = std::os::unix::fs::MetadataExt::uid(&user);
+        // Both balancers of a pod have the same one.
+        let tickets = ("tls_ticket_key", "k".repeat(43));
+        let secrets = BTreeMap::from_iter((role == "balancer").then_some(tickets));
         write_consumer(
             &directory,
             user,
             self.authority.cert_pem(),
             &leaf,
-            &BTreeMap::new(),
+            &secrets,
         )?;
         Ok(directory.join("current"))
     }
