@@ -400,6 +400,11 @@ const RESPONSES: &[Case] = &[
     refused(Refusal::StatusLine, "HTTP/1.1  200 OK¶¶"),
     refused(Refusal::StatusLine, "HTTP/2.0 200 OK¶¶"),
     refused(Refusal::StatusLine, "¶HTTP/1.1 200 OK¶¶"),
+    // Whether the rest has come and is too large makes no difference.
+    refused(
+        Refusal::StatusLine,
+        "¶HTTP/1.1 200 OK¶a: 0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789¶¶",
+    ),
     refused(Refusal::StatusLine, "ICY 200 OK¶¶"),
     refused(Refusal::StatusLine, " HTTP/1.1 200 OK¶¶"),
     refused(Refusal::StatusLine, "HTTP/1.1 2x0 OK¶¶"),
