@@ -476,6 +476,7 @@ const STREAMS: &[Case] = &[
     taken("POST https a /¶content-length: 1¶..."),
     taken("POST https a /¶content-length: 0"),
     taken("GET https a /¶te: trailers"),
+    taken("GET https a /¶cookie: a¶b: c¶cookie: d¶cookie: "),
     refused(
         Refusal::Http2ConnectionField,
         "GET https a /¶connection: close",
