@@ -10,7 +10,7 @@ use bytes::BytesMut;
 use super::agreement::{Outcome, check_requests, check_responses, requests, responses};
 use super::*;
 
-type Case = (Option<Refusal>, &'static str);
+pub(super) type Case = (Option<Refusal>, &'static str);
 
 const fn taken(message: &'static str) -> Case {
     (None, message)
@@ -331,7 +331,7 @@ const REQUESTS: &[Case] = &[
 ];
 
 /// Chunked content, after the head of a request.
-const CHUNKS: &[Case] = &[
+pub(super) const CHUNKS: &[Case] = &[
     taken("0¶¶"),
     taken("3¶abc¶0a¶0123456789¶000¶¶"),
     taken("3;a;b=c;d=\"e\\\"f\"¶abc¶0;x¶¶"),
@@ -467,7 +467,7 @@ const RESPONSES: &[Case] = &[
 ];
 
 /// Requests by HTTP/2: pseudo-fields, `¶` and the others; a last line of its own says that the stream goes on.
-const STREAMS: &[Case] = &[
+pub(super) const STREAMS: &[Case] = &[
     taken("GET https a /¶accept: */*"),
     taken("GET http a /?b¶host: A"),
     taken("GET https - /¶host: a"),
@@ -557,7 +557,7 @@ pub(super) fn limits() -> Limits {
 /// The head before the chunks.
 const CHUNKED: &str = "POST / HTTP/1.1¶Host: a¶Transfer-Encoding: chunked¶¶";
 
-fn bytes(case: &str) -> Vec<u8> {
+pub(super) fn bytes(case: &str) -> Vec<u8> {
     case.replace('¶', "\r\n").into_bytes()
 }
 
