@@ -33,7 +33,7 @@ enum End {
 }
 
 /// What a kind of message has that is not the same in the other kind.
-trait Kind: Sized {
+trait Kind: Clone {
     /// What the reference reader makes of a head.
     type Meaning: Clone + std::fmt::Debug + PartialEq;
 
@@ -321,7 +321,9 @@ impl<K: Kind> Reader<K> {
                     self.content = None;
                 }
                 _ => {
-                    let Some(head) = K::parse(buffer, limits, answering, None)? else {
+                    // As the edge does, with the room of the last one.
+                    let reuse = self.heads.last().cloned();
+                    let Some(head) = K::parse(buffer, limits, answering, reuse)? else {
                         return Ok(());
                     };
                     self.content = match head.framing() {

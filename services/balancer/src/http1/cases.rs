@@ -10,7 +10,7 @@ use bytes::BytesMut;
 use super::agreement::{Outcome, check_requests, check_responses, requests, responses};
 use super::*;
 
-type Case = (Option<Refusal>, &'static str);
+pub(super) type Case = (Option<Refusal>, &'static str);
 
 const fn taken(message: &'static str) -> Case {
     (None, message)
@@ -331,7 +331,7 @@ const REQUESTS: &[Case] = &[
 ];
 
 /// Chunked content, after the head of a request.
-const CHUNKS: &[Case] = &[
+pub(super) const CHUNKS: &[Case] = &[
     taken("0¶¶"),
     taken("3¶abc¶0a¶0123456789¶000¶¶"),
     taken("3;a;b=c;d=\"e\\\"f\"¶abc¶0;x¶¶"),
@@ -400,6 +400,11 @@ const RESPONSES: &[Case] = &[
     refused(Refusal::StatusLine, "HTTP/1.1  200 OK¶¶"),
     refused(Refusal::StatusLine, "HTTP/2.0 200 OK¶¶"),
     refused(Refusal::StatusLine, "¶HTTP/1.1 200 OK¶¶"),
+    // Whether the rest has come and is too large makes no difference.
+    refused(
+        Refusal::StatusLine,
+        "¶HTTP/1.1 200 OK¶a: 0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789¶¶",
+    ),
     refused(Refusal::StatusLine, "ICY 200 OK¶¶"),
     refused(Refusal::StatusLine, " HTTP/1.1 200 OK¶¶"),
     refused(Refusal::StatusLine, "HTTP/1.1 2x0 OK¶¶"),
@@ -462,7 +467,7 @@ const RESPONSES: &[Case] = &[
 ];
 
 /// Requests by HTTP/2: pseudo-fields, `¶` and the others; a last line of its own says that the stream goes on.
-const STREAMS: &[Case] = &[
+pub(super) const STREAMS: &[Case] = &[
     taken("GET https a /¶accept: */*"),
     taken("GET http a /?b¶host: A"),
     taken("GET https - /¶host: a"),
@@ -471,6 +476,7 @@ const STREAMS: &[Case] = &[
     taken("POST https a /¶content-length: 1¶..."),
     taken("POST https a /¶content-length: 0"),
     taken("GET https a /¶te: trailers"),
+    taken("GET https a /¶cookie: a¶b: c¶cookie: d¶cookie: "),
     refused(
         Refusal::Http2ConnectionField,
         "GET https a /¶connection: close",
@@ -551,7 +557,7 @@ pub(super) fn limits() -> Limits {
 /// The head before the chunks.
 const CHUNKED: &str = "POST / HTTP/1.1¶Host: a¶Transfer-Encoding: chunked¶¶";
 
-fn bytes(case: &str) -> Vec<u8> {
+pub(super) fn bytes(case: &str) -> Vec<u8> {
     case.replace('¶', "\r\n").into_bytes()
 }
 

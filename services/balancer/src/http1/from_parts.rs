@@ -187,8 +187,12 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Makes one field of the cookies so far and `value`.
+    /// Makes one field of the cookies so far and `value`. An empty one adds nothing: a line that ends in `; ` is read without its
+    /// blank.
     fn cookie(&mut self, value: &[u8]) -> Result<(), Refusal> {
+        if value.is_empty() {
+            return Ok(());
+        }
         let list = self.fields.list();
         let is_cookie = |field: &Field| field.known == Known::Cookie;
         let index = list.iter().position(is_cookie).expect("the caller saw one");
@@ -201,7 +205,9 @@ impl Writer<'_> {
             let so_far = before.value.of(&self.bytes).to_vec();
             start = self.put(&so_far)?.start();
         }
-        self.put(b"; ")?;
+        if self.bytes.len() > start {
+            self.put(b"; ")?;
+        }
         self.put(value)?;
         let value = Span::new(start, self.bytes.len() - start);
         self.put(b"\r\n")?;
@@ -211,5 +217,35 @@ impl Writer<'_> {
             known: Known::Cookie,
         });
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cookies_become_one_field_where_the_last_one_was_and_empty_ones_add_nothing() {
+        let cookies = |values: &[&[u8]]| {
+            let parts = Parts {
+                method: b"GET",
+                scheme: Some(b"https"),
+                authority: Some(b"a"),
+                path: b"/",
+                end_of_stream: true,
+            };
+            let between = [(&b"a"[..], &b"b"[..])];
+            let fields = values.iter().flat_map(|value| {
+                let cookie = (&b"cookie"[..], *value);
+                between.into_iter().chain([cookie])
+            });
+            let head = RequestHead::from_parts(parts, fields, &Limits::default(), None).unwrap();
+            assert_eq!(values.len() + 1, head.fields().count());
+            String::from_utf8_lossy(head.get(Known::Cookie).unwrap()).into_owned()
+        };
+        assert_eq!("a=1; b=2; c=3", cookies(&[b"a=1", b"b=2", b"c=3"]));
+        assert_eq!("a=1", cookies(&[b"a=1", b""]));
+        assert_eq!("a=1; b=2", cookies(&[b"", b"a=1", b"", b"b=2", b""]));
+        assert_eq!("", cookies(&[b"", b""]));
     }
 }

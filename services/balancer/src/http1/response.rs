@@ -174,13 +174,14 @@ fn read(
     else {
         return Err(diagnosis::of_response(bytes));
     };
-    if len > limits.head_bytes_max {
-        return Err(Refusal::HeadTooLarge);
-    }
     let head = &bytes[..len];
-    // httparse takes blank lines before the head, and a missing blank after the code; neither is in the grammar.
+    // httparse takes blank lines before the head, and a missing blank after the code; neither is in the grammar. This comes before
+    // the size: a blank line that comes alone is refused before it is known how long the rest is.
     if head[0] != b'H' || head[BEFORE_REASON - 1] != b' ' {
         return Err(Refusal::StatusLine);
+    }
+    if len > limits.head_bytes_max {
+        return Err(Refusal::HeadTooLarge);
     }
     let reason_len = memchr(b'\r', &head[BEFORE_REASON..]).ok_or(Refusal::BareLf)?;
     let (mut options, mut seen) = (Options::default(), Seen::default());

@@ -169,8 +169,10 @@ pub fn fields_to_pass<'a>(
     let others_named = head.options.others;
     let is_framing = |known| matches!(known, Known::ContentLength | Known::TransferEncoding);
     let stays = move |field: &&Field| {
-        !(field.known.is_hop_by_hop() || is_framing(field.known) || drop(field.known))
-            && !(others_named && is_named(fields, field))
+        !(field.known.is_hop_by_hop()
+            || is_framing(field.known)
+            || drop(field.known)
+            || others_named && is_named(fields, field))
     };
     fields
         .list()

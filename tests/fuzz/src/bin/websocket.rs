@@ -1,0 +1,4 @@
+//! The target `websocket`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::websocket_frames::check(data));
