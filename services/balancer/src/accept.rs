@@ -8,16 +8,20 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use bytes::{Buf, BytesMut};
+use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use crate::client_h1;
 use crate::client_h2;
 use crate::edge::{Edge, ms};
 use crate::headers::unmapped;
 use crate::plain;
+use crate::proxy_protocol::{self, Header, Step};
 use crate::socket::Socket;
 use crate::stream::Stream;
 use crate::traffic::Counted;
@@ -145,22 +149,58 @@ pub async fn serve(worker: &Rc<Worker>, accepted: Accepted) {
     let _ = stream.set_nodelay(true);
     match service {
         Service::Https => https(worker, stream, unmapped(client.ip())).await,
-        Service::Redirect => plain::serve(&worker.edge, stream).await,
+        Service::Redirect => Box::pin(plain::serve(&worker.edge, stream)).await,
     }
     drop(counted);
 }
 
-async fn https(worker: &Rc<Worker>, stream: TcpStream, client: IpAddr) {
+async fn https(worker: &Rc<Worker>, stream: TcpStream, peer: IpAddr) {
     let edge = &worker.edge;
     let limit = ms(edge.config.listen.handshake_timeout_ms);
-    let acceptor = TlsAcceptor::from(edge.server_tls.load_full());
-    let handshake = acceptor.accept(Socket::new(stream));
-    let Ok(Ok(stream)) = worker.clock.alarm().within(limit, handshake).await else {
+    let alarm = worker.clock.alarm();
+    // Each part of a connection's life has its room, and only as long as it lasts.
+    let shake = Box::pin(shake(edge, stream, peer));
+    let Ok(Ok((stream, client))) = alarm.within(limit, shake).await else {
         edge.metrics.handshakes_failed.inc();
         return;
     };
     match stream.get_ref().1.alpn_protocol() {
-        Some(b"h2") => client_h2::serve(worker, stream.into(), client).await,
-        _ => client_h1::serve(worker, Stream::tls(stream), client).await,
+        Some(b"h2") => Box::pin(client_h2::serve(worker, stream.into(), client)).await,
+        _ => Box::pin(client_h1::serve(worker, Stream::tls(stream), client)).await,
+    }
+}
+
+/// The TLS handshake, and before it, from where it is to be expected, the PROXY header.
+async fn shake(
+    edge: &Edge,
+    stream: TcpStream,
+    peer: IpAddr,
+) -> io::Result<(TlsStream<Socket>, IpAddr)> {
+    let (socket, client) = match edge.trust.is_proxy(peer) {
+        true => announced(stream, peer).await?,
+        false => (Socket::new(stream), peer),
+    };
+    let acceptor = TlsAcceptor::from(edge.server_tls.load_full());
+    Ok((acceptor.accept(socket).await?, client))
+}
+
+/// Reads the PROXY header; what comes behind it stays.
+async fn announced(mut stream: TcpStream, peer: IpAddr) -> io::Result<(Socket, IpAddr)> {
+    let mut read = BytesMut::with_capacity(512);
+    loop {
+        match proxy_protocol::parse(&read).map_err(io::Error::other)? {
+            Step::More => {}
+            Step::Done { header, len } => {
+                let client = match header {
+                    Header::Local => peer,
+                    Header::Proxied { source, .. } => unmapped(source.ip()),
+                };
+                read.advance(len);
+                return Ok((Socket::with_read(stream, read), client));
+            }
+        }
+        if stream.read_buf(&mut read).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
     }
 }

@@ -4,7 +4,6 @@
 //! over when it is large or has waited for a tick; how many may wait is bounded, and what does not fit is dropped and counted.
 
 use std::cell::RefCell;
-use std::fmt::Write as _;
 use std::io::Write;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,6 +16,7 @@ use prometheus::IntCounter;
 use telemetry::trace_context::TraceId;
 use time::OffsetDateTime;
 
+use crate::address_text::{TEXT_LEN_MAX, text_of};
 use crate::termination::Termination;
 
 /// How much a worker gathers before it hands over.
@@ -29,16 +29,16 @@ pub struct Line<'a> {
     pub at: SystemTime,
     /// Of its trace.
     pub trace_id: TraceId,
-    /// The number that the client was told.
-    pub request_id: &'a str,
+    /// The number that the client was told; needs no escapes.
+    pub request_id: &'a [u8],
     /// The client's address, without port.
     pub client: IpAddr,
     /// `HTTP/1.0`, `HTTP/1.1` or `HTTP/2`.
     pub protocol: &'static str,
-    /// The method; none if the head could not be read.
-    pub method: Option<&'a str>,
-    /// The path, without query: a query may hold what should not be in a log.
-    pub path: Option<&'a str>,
+    /// The method, a token, which needs no escapes; none if the head could not be read.
+    pub method: Option<&'a [u8]>,
+    /// The path, without query: a query may hold what should not be in a log. ASCII.
+    pub path: Option<&'a [u8]>,
     /// The status that was sent, if any.
     pub status: Option<u16>,
     /// The last backend that was chosen.
@@ -187,18 +187,25 @@ impl Lines {
             b"\",\"level\":\"info\",\"service\":\"balancer\",\"target\":\"access\",\"message\":\"request\",\"trace_id\":\"",
         );
         out.extend_from_slice(&line.trace_id.to_hex());
-        put_text("\",\"request_id\":", line.request_id, out);
-        out.extend_from_slice(b",\"client\":\"");
-        put_display(line.client, out);
-        put_text("\",\"protocol\":", line.protocol, out);
-        put_optional(",\"method\":", line.method, out);
-        put_optional(",\"path\":", line.path, out);
+        out.extend_from_slice(b"\",\"request_id\":\"");
+        out.extend_from_slice(line.request_id);
+        out.extend_from_slice(b"\",\"client\":\"");
+        out.extend_from_slice(text_of(line.client, &mut [0; TEXT_LEN_MAX]));
+        out.extend_from_slice(b"\",\"protocol\":\"");
+        out.extend_from_slice(line.protocol.as_bytes());
+        out.push(b'"');
+        put_plain(b",\"method\":", line.method, out);
+        out.extend_from_slice(b",\"path\":");
+        match line.path {
+            Some(path) => put_string(path, out),
+            None => out.extend_from_slice(b"null"),
+        }
         out.extend_from_slice(b",\"status\":");
         match line.status {
             Some(status) => put_number(status.into(), out),
             None => out.extend_from_slice(b"null"),
         }
-        put_optional(",\"backend\":", line.backend, out);
+        put_plain(b",\"backend\":", line.backend.map(str::as_bytes), out);
         for (name, number) in [
             (",\"tries\":", line.tries as u64),
             (",\"received_bytes\":", line.received_bytes),
@@ -218,8 +225,9 @@ impl Lines {
                 None => out.extend_from_slice(b"null"),
             }
         }
-        put_text(",\"termination\":", line.termination.as_str(), out);
-        put_optional(",\"refusal\":", line.refusal, out);
+        let termination = line.termination.as_str().as_bytes();
+        put_plain(b",\"termination\":", Some(termination), out);
+        put_plain(b",\"refusal\":", line.refusal.map(str::as_bytes), out);
         out.extend_from_slice(b"}\n");
     }
 
@@ -251,24 +259,24 @@ fn text_of_second(second: u64) -> String {
     )
 }
 
-fn put_text(name: &str, text: &str, out: &mut Vec<u8>) {
-    out.extend_from_slice(name.as_bytes());
-    put_string(text, out);
-}
-
-fn put_optional(name: &str, text: Option<&str>, out: &mut Vec<u8>) {
-    out.extend_from_slice(name.as_bytes());
+/// A member whose value needs no escapes.
+fn put_plain(name: &[u8], text: Option<&[u8]>, out: &mut Vec<u8>) {
+    out.extend_from_slice(name);
     match text {
-        Some(text) => put_string(text, out),
+        Some(text) => {
+            out.push(b'"');
+            out.extend_from_slice(text);
+            out.push(b'"');
+        }
         None => out.extend_from_slice(b"null"),
     }
 }
 
 /// A string of JSON (RFC 8259, 7).
-fn put_string(text: &str, out: &mut Vec<u8>) {
+fn put_string(text: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
     let is_plain = |byte: &u8| *byte >= b' ' && *byte != b'"' && *byte != b'\\';
-    let mut rest = text.as_bytes();
+    let mut rest = text;
     while let Some(at) = rest.iter().position(|byte| !is_plain(byte)) {
         out.extend_from_slice(&rest[..at]);
         match rest[at] {
@@ -283,24 +291,6 @@ fn put_string(text: &str, out: &mut Vec<u8>) {
     }
     out.extend_from_slice(rest);
     out.push(b'"');
-}
-
-fn put_display(value: IpAddr, out: &mut Vec<u8>) {
-    match value {
-        IpAddr::V4(address) => {
-            for (index, octet) in address.octets().into_iter().enumerate() {
-                if index > 0 {
-                    out.push(b'.');
-                }
-                put_number(octet.into(), out);
-            }
-        }
-        IpAddr::V6(address) => {
-            let mut text = String::new();
-            let _ = write!(text, "{address}");
-            out.extend_from_slice(text.as_bytes());
-        }
-    }
 }
 
 /// Milliseconds with three places.
@@ -333,15 +323,15 @@ mod tests {
 
     use super::*;
 
-    fn line(path: &str) -> Line<'_> {
+    fn line(path: &'static str) -> Line<'static> {
         Line {
             at: UNIX_EPOCH + Duration::from_micros(1_764_100_000_000_042),
             trace_id: TraceId::from_bytes([0xab; 16]),
-            request_id: "1",
+            request_id: b"1",
             client: IpAddr::from([192, 0, 2, 7]),
             protocol: "HTTP/2",
-            method: Some("GET"),
-            path: Some(path),
+            method: Some(b"GET"),
+            path: Some(path.as_bytes()),
             status: Some(200),
             backend: Some("web-1"),
             tries: 1,

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use http::HeaderValue;
 use tokio::sync::Notify;
 
 use crate::health::State;
@@ -16,6 +17,7 @@ use crate::lease::InFlight;
 pub struct Backend {
     index: usize,
     name: String,
+    header_value: HeaderValue,
     host: String,
     port: u16,
     in_flight: InFlight,
@@ -42,6 +44,9 @@ impl Backend {
         Backend {
             index,
             name: name.to_owned(),
+            // The configuration takes host names only.
+            header_value: HeaderValue::from_str(name)
+                .unwrap_or_else(|_| HeaderValue::from_static("")),
             host: host.to_owned(),
             port,
             in_flight: InFlight::default(),
@@ -64,6 +69,11 @@ impl Backend {
     /// Its name: a label in metrics and logs, and the name that its certificate must hold.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The same as the value of a field.
+    pub fn header_value(&self) -> &HeaderValue {
+        &self.header_value
     }
 
     /// Where it is looked up.

@@ -12,6 +12,9 @@ use crate::http1::{Answering, Limits, Refusal, ResponseHead};
 use crate::retry::Sent;
 use crate::stream::Stream;
 
+/// How long the end of TCP may take after that of TLS.
+const END: Duration = Duration::from_millis(200);
+
 /// A connection that can take one request at a time.
 #[derive(Debug)]
 pub struct BackendConnection {
@@ -104,7 +107,7 @@ impl BackendConnection {
         }
     }
 
-    /// The next head. No deadline: that depends on how far the request has come.
+    /// The next head, in the room of one that is done with. No deadline: that depends on how far the request has come.
     ///
     /// # Errors
     /// As [`Broken`].
@@ -112,21 +115,29 @@ impl BackendConnection {
         &self,
         answering: Answering,
         limits: &Limits,
+        mut room: Option<ResponseHead>,
     ) -> Result<ResponseHead, Broken> {
         loop {
-            let mut buffer = self.buffer.borrow_mut();
-            if !buffer.is_empty() {
-                match ResponseHead::parse(&mut buffer, limits, answering, None) {
-                    Ok(Some(head)) => return Ok(head),
-                    Ok(None) => {}
-                    Err(refusal) => return Err(Broken::Malformed(refusal)),
-                }
+            if let Some(head) = self.head_at_hand(answering, limits, &mut room)? {
+                return Ok(head);
             }
-            drop(buffer);
             if !self.read().await? {
                 return Err(Broken::Closed);
             }
         }
+    }
+
+    fn head_at_hand(
+        &self,
+        answering: Answering,
+        limits: &Limits,
+        room: &mut Option<ResponseHead>,
+    ) -> Result<Option<ResponseHead>, Broken> {
+        let mut buffer = self.buffer.borrow_mut();
+        if buffer.is_empty() {
+            return Ok(None);
+        }
+        ResponseHead::parse(&mut buffer, limits, answering, room.take()).map_err(Broken::Malformed)
     }
 
     /// The next piece of the content, if it was read already.
@@ -158,15 +169,17 @@ impl BackendConnection {
 
     /// How far the request has come, now that the connection is broken. Where the backend has closed before a byte of the request had
     /// reached it, it has certainly not acted on it: an idle connection that it gave up while our request was on its way.
-    pub fn sent(&self, broken: Broken) -> Sent {
+    pub async fn sent(&self, broken: Broken) -> Sent {
         let before = self.before.get();
         if self.stream.written() == before {
             return Sent::Nothing;
         }
-        let is_unheard = broken == Broken::Closed
-            && !self.has_answered.get()
-            && self.stream.closed_unheard(before);
-        match is_unheard {
+        if broken != Broken::Closed || self.has_answered.get() {
+            return Sent::Perhaps;
+        }
+        // TLS says goodbye before TCP does; only the end of TCP tells what had arrived.
+        let _ = self.reading.within(END, self.stream.end()).await;
+        match self.stream.closed_unheard(before) {
             true => Sent::Nothing,
             false => Sent::Perhaps,
         }

@@ -8,7 +8,7 @@ use http::StatusCode;
 
 use crate::body::Content;
 use crate::clock::Alarm;
-use crate::http1::{Refusal, RequestHead, ResponseHead, Trailers};
+use crate::http1::{Method, Refusal, RequestHead, ResponseHead, Trailers};
 use crate::record::Record;
 use crate::stamp::Stamp;
 use crate::tunnel::End;
@@ -92,5 +92,5 @@ pub trait Client {
 
 /// Whether an answer to this request has content at all.
 pub(crate) fn has_body(head: Option<&RequestHead>) -> bool {
-    !head.is_some_and(|head| head.method_str() == "HEAD")
+    head.is_none_or(|head| head.method() != Method::Head)
 }

@@ -159,7 +159,7 @@ impl H1<'_> {
             }
             match self
                 .reading
-                .until(due, self.stream.read(&self.buffer))
+                .until(due, self.stream.read_a_little(&self.buffer))
                 .await
             {
                 Ok(Ok(1..)) => {}
@@ -343,7 +343,7 @@ impl Client for H1<'_> {
             if self.stream.readable().await.is_err() {
                 return ClientFault::Gone;
             }
-            if !matches!(self.stream.read(&self.buffer).await, Ok(1..)) {
+            if !matches!(self.stream.read_a_little(&self.buffer).await, Ok(1..)) {
                 return ClientFault::Gone;
             }
         }
@@ -376,9 +376,7 @@ impl Client for H1<'_> {
         self.is_answered.set(true);
         let mut out = self.out.borrow_mut();
         write_response_head(head, framing, connection, is_not_from_backends, &mut out);
-        stamp.each(&self.worker.edge, |name, value| {
-            write_field(name.as_bytes(), value, &mut out);
-        });
+        stamp.write(&self.worker.edge, &mut out);
         http1::end_head(&mut out);
     }
 
@@ -437,9 +435,7 @@ impl Client for H1<'_> {
         for (name, value) in &own.fields {
             write_field(name.as_bytes(), value.as_bytes(), &mut out);
         }
-        stamp.each(&self.worker.edge, |name, value| {
-            write_field(name.as_bytes(), value, &mut out);
-        });
+        stamp.write(&self.worker.edge, &mut out);
         match connection {
             Connection::SayKeep => write_field(b"connection", b"keep-alive", &mut out),
             Connection::Close => write_field(b"connection", b"close", &mut out),

@@ -21,7 +21,7 @@ use tokio_rustls::TlsStream;
 
 use crate::body::Content;
 use crate::client::{Client, ClientFault, Fate, OwnAnswer, has_body};
-use crate::clock::{Alarm, NEVER};
+use crate::clock::{Alarm, Moment, NEVER};
 use crate::edge::ms;
 use crate::exchange::{answer, exchange};
 use crate::headers::is_not_from_backends;
@@ -67,22 +67,33 @@ pub async fn serve(worker: &Rc<Worker>, stream: TlsStream<Socket>, client: IpAdd
     let asked = Cell::new(false);
     let mut announced = pin!(announced(worker, &asked));
     let mut is_going = false;
+    let mut not_before = 0;
     loop {
         let announced = match is_going {
             true => None,
             false => Some(announced.as_mut()),
         };
-        match next(worker, &mut connection, &watch, &alarm, announced).await {
+        match next(
+            worker,
+            &mut connection,
+            &watch,
+            (&alarm, not_before),
+            announced,
+        )
+        .await
+        {
             Event::Request(request, respond) => {
                 asked.set(true);
                 let (worker, stream) = (Rc::clone(worker), watch.stream());
-                spawn_local(async move {
-                    serve_request(&worker, *request, respond, client, &stream).await;
-                });
+                let serve = serve_request(worker, request, respond, client, stream);
+                // A task is moved several times while it is made.
+                spawn_local(Box::pin(serve));
             }
             Event::Announced | Event::Late if !is_going => {
                 is_going = true;
                 connection.graceful_shutdown();
+                // What crosses our goodbye is answered yet.
+                not_before = worker.clock.after(GOODBYE);
             }
             Event::Announced => {}
             Event::Late => return,
@@ -126,7 +137,7 @@ async fn next(
     worker: &Worker,
     connection: &mut Http2,
     watch: &Watch,
-    alarm: &Alarm,
+    (alarm, not_before): (&Alarm, Moment),
     mut announced: Option<std::pin::Pin<&mut impl Future<Output = ()>>>,
 ) -> Event {
     let config = &worker.edge.config.request;
@@ -153,20 +164,23 @@ async fn next(
             .whole_by()
             .unwrap_or(NEVER)
             .min(silent.unwrap_or(NEVER));
+        let due = due.max(not_before);
         alarm.poll_due(due, context).map(|_| Event::Late)
     })
     .await
 }
 
 async fn serve_request(
-    worker: &Rc<Worker>,
-    request: Request<RecvStream>,
+    worker: Rc<Worker>,
+    request: Box<Request<RecvStream>>,
     respond: SendResponse<Bytes>,
     client: IpAddr,
-    stream: &watched::Stream,
+    stream: watched::Stream,
 ) {
     let (parts, receiving) = request.into_parts();
-    let head = head_of(&parts, receiving.is_end_stream(), worker);
+    let head = head_of(&parts, receiving.is_end_stream(), &worker);
+    drop(parts);
+    let worker = &worker;
     let h2 = H2 {
         worker,
         respond: RefCell::new(respond),
@@ -182,7 +196,7 @@ async fn serve_request(
         total: worker.clock.alarm(),
         pace_in: Cell::default(),
         pace_out: Cell::default(),
-        stream,
+        stream: &stream,
     };
     match head {
         Ok(head) => {
@@ -436,7 +450,7 @@ impl Client for H2<'_> {
         {
             fields.insert(http::header::CONTENT_LENGTH, HeaderValue::from(length));
         }
-        self.put_stamp(stamp, fields);
+        stamp.put(&self.worker.edge, fields);
         *self.head.borrow_mut() = Some(response);
     }
 
@@ -479,7 +493,7 @@ impl Client for H2<'_> {
         for (name, value) in &own.fields {
             put_field(name.as_bytes(), value.as_bytes(), fields);
         }
-        self.put_stamp(stamp, fields);
+        stamp.put(&self.worker.edge, fields);
         *self.head.borrow_mut() = Some(response);
         if has_body(record.head.as_ref()) {
             record.sent_bytes.set(own.body.len() as u64);
@@ -504,16 +518,6 @@ impl Client for H2<'_> {
             Some(sending) => sending.send_reset(Reason::INTERNAL_ERROR),
             None => self.respond.borrow_mut().send_reset(Reason::INTERNAL_ERROR),
         }
-    }
-}
-
-impl H2<'_> {
-    fn put_stamp(&self, stamp: &Stamp<'_>, fields: &mut HeaderMap) {
-        stamp.each(&self.worker.edge, |name, value| {
-            if let Ok(value) = HeaderValue::from_bytes(value) {
-                fields.insert(HeaderName::from_static(name), value);
-            }
-        });
     }
 }
 

@@ -4,9 +4,8 @@
 //! worker looks through all of them forty times a second. So a deadline is kept to a few hundredths of a second: late by one
 //! [`TICK`] at most, and never early.
 
-use std::cell::{Cell, RefCell};
-use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::cell::{Cell, OnceCell, RefCell};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -40,12 +39,11 @@ struct Slot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Elapsed;
 
-/// One place for a deadline; for as many waits as there are, but one at a time.
+/// One place for a deadline; for as many waits as there are, but one at a time. Costs nothing until there is something to wait for.
 #[derive(Debug)]
 pub struct Alarm {
     clock: Rc<Clock>,
-    slot: Rc<Slot>,
-    key: usize,
+    place: OnceCell<(Rc<Slot>, usize)>,
 }
 
 impl Clock {
@@ -71,14 +69,9 @@ impl Clock {
 
     /// A new place for a deadline.
     pub fn alarm(self: &Rc<Clock>) -> Alarm {
-        let slot = Rc::new(Slot {
-            due: Cell::new(NEVER),
-            waker: RefCell::new(None),
-        });
         Alarm {
-            key: self.alarms.borrow_mut().insert(Rc::clone(&slot)),
             clock: Rc::clone(self),
-            slot,
+            place: OnceCell::new(),
         }
     }
 
@@ -103,36 +96,18 @@ impl Alarm {
         &self.clock
     }
 
-    /// Waits for `future`, but not beyond `due`. What is ready in the same moment wins.
-    ///
-    /// # Errors
-    /// When the moment has come.
-    pub async fn until<T>(
-        &self,
-        due: Moment,
-        future: impl Future<Output = T>,
-    ) -> Result<T, Elapsed> {
-        let mut future = pin!(future);
-        poll_fn(|context| match future.as_mut().poll(context) {
-            Poll::Ready(done) => {
-                self.slot.due.set(NEVER);
-                Poll::Ready(Ok(done))
-            }
-            Poll::Pending => self.poll_due(due, context).map(Err),
-        })
-        .await
+    /// Waits for `future`, but not beyond `due`: then there is an error. What is ready in the same moment wins.
+    pub fn until<F: Future>(&self, due: Moment, future: F) -> Until<'_, F> {
+        Until {
+            alarm: self,
+            due,
+            future,
+        }
     }
 
     /// Waits for `future`, but not for longer than `limit`.
-    ///
-    /// # Errors
-    /// When that has passed.
-    pub async fn within<T>(
-        &self,
-        limit: Duration,
-        future: impl Future<Output = T>,
-    ) -> Result<T, Elapsed> {
-        self.until(self.clock.after(limit), future).await
+    pub fn within<F: Future>(&self, limit: Duration, future: F) -> Until<'_, F> {
+        self.until(self.clock.after(limit), future)
     }
 
     /// Ready once `due` has come; asks to be woken then.
@@ -140,8 +115,16 @@ impl Alarm {
         if self.clock.now() >= due {
             return Poll::Ready(Elapsed);
         }
-        self.slot.due.set(due);
-        let mut waker = self.slot.waker.borrow_mut();
+        let (slot, _) = self.place.get_or_init(|| {
+            let slot = Rc::new(Slot {
+                due: Cell::new(NEVER),
+                waker: RefCell::new(None),
+            });
+            let key = self.clock.alarms.borrow_mut().insert(Rc::clone(&slot));
+            (slot, key)
+        });
+        slot.due.set(due);
+        let mut waker = slot.waker.borrow_mut();
         if !waker
             .as_ref()
             .is_some_and(|waker| waker.will_wake(context.waker()))
@@ -150,11 +133,46 @@ impl Alarm {
         }
         Poll::Pending
     }
+
+    fn clear(&self) {
+        if let Some((slot, _)) = self.place.get() {
+            slot.due.set(NEVER);
+        }
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// A wait that ends at a moment. Not an `async fn`: that would hold what it waits for twice, in as many places as it is used.
+    #[derive(Debug)]
+    #[must_use]
+    pub struct Until<'a, F> {
+        alarm: &'a Alarm,
+        due: Moment,
+        #[pin]
+        future: F,
+    }
+}
+
+impl<F: Future> Future for Until<'_, F> {
+    type Output = Result<F::Output, Elapsed>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        match this.future.poll(context) {
+            Poll::Ready(done) => {
+                this.alarm.clear();
+                Poll::Ready(Ok(done))
+            }
+            Poll::Pending => this.alarm.poll_due(*this.due, context).map(Err),
+        }
+    }
 }
 
 impl Drop for Alarm {
     fn drop(&mut self) {
-        self.clock.alarms.borrow_mut().remove(self.key);
+        if let Some((_, key)) = self.place.get() {
+            self.clock.alarms.borrow_mut().remove(*key);
+        }
     }
 }
 
@@ -187,7 +205,11 @@ mod tests {
     #[test]
     fn an_alarm_that_is_dropped_leaves_nothing() {
         let clock = Clock::new();
-        drop([clock.alarm(), clock.alarm()]);
+        let alarms = [clock.alarm(), clock.alarm()];
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(alarms[0].poll_due(1000, &mut context).is_pending());
+        assert_eq!(1, clock.alarms.borrow().len());
+        drop(alarms);
         assert!(clock.alarms.borrow().is_empty());
     }
 }

@@ -57,6 +57,7 @@ pub struct Listen {
     pub redirect: SocketAddr,
     pub connections_max: usize,
     pub handshake_timeout_ms: u64,
+    pub proxy_protocol_from: Vec<String>,
 }
 
 /// `[edge]`
@@ -70,6 +71,8 @@ pub struct Edge {
     pub expose_topology: bool,
     pub refuse_unknown_hosts: bool,
     pub trace_sample_percent: u8,
+    pub trusted_hops: Vec<String>,
+    pub certificates: Vec<PathBuf>,
 }
 
 /// `[request]`
@@ -359,6 +362,16 @@ impl chassis::config::Config for Config {
                 &health.path,
             ));
         }
+        for (key, networks) in [
+            ("listen.proxy_protocol_from", &listen.proxy_protocol_from),
+            ("edge.trusted_hops", &edge.trusted_hops),
+        ] {
+            let wrong = networks
+                .iter()
+                .filter(|one| crate::trust::network(one).is_none());
+            let expected = "networks such as 10.0.0.0/8, or addresses";
+            problems.extend(wrong.map(|one| Problem::new(key, expected, one)));
+        }
         for path in backend.keyed_paths.iter().filter(|p| !p.starts_with('/')) {
             problems.push(Problem::new(
                 "backend.keyed_paths",
@@ -453,6 +466,12 @@ mod tests {
             ("HEALTH__PATH", "readyz", "health.path"),
             ("EDGE__HOST", "localhost:8443", "edge.host"),
             ("BACKENDS", "[]", "backends"),
+            (
+                "EDGE__TRUSTED_HOPS",
+                r#"["10.0.0.0/33"]"#,
+                "edge.trusted_hops",
+            ),
+            ("BACKEND__KEYED_PATHS", r#"["api"]"#, "backend.keyed_paths"),
             (
                 "BACKENDS",
                 r#"[{ name = "a", host = "a", port = 1 }, { name = "a", host = "b", port = 1 }]"#,

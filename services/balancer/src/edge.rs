@@ -13,6 +13,7 @@ use uuid::Builder;
 
 use crate::access_log::AccessLog;
 use crate::backend::Backend;
+use crate::certificates::Certificates;
 use crate::config::Config;
 use crate::connect::Connector;
 use crate::headers;
@@ -22,7 +23,9 @@ use crate::metrics::{Answered, Metrics};
 use crate::names::Names;
 use crate::redirect::Redirect;
 use crate::retry::RetryBudget;
+use crate::tickets::Tickets;
 use crate::traffic::Traffic;
+use crate::trust::Trust;
 
 /// The balancer.
 #[derive(Debug)]
@@ -31,7 +34,9 @@ pub struct Edge {
     pub config: Config,
     /// Our certificate, and whom we trust.
     pub identity: IdentityWatch,
-    /// The hosts that our certificate is good for.
+    /// What clients are shown: ours and further ones.
+    pub certificates: Certificates,
+    /// The hosts that our certificates are good for.
     pub names: ArcSwap<Names>,
     /// Who gets the next request.
     pub chooser: LeastConnections,
@@ -43,6 +48,8 @@ pub struct Edge {
     pub retries: RetryBudget,
     /// What is taken of a message.
     pub limits: Limits,
+    /// Whose word on a client's address is taken.
+    pub trust: Trust,
     /// What is going on.
     pub traffic: Arc<Traffic>,
     /// What has gone on.
@@ -60,8 +67,9 @@ impl Edge {
     /// Puts the parts together; nothing listens or looks yet.
     ///
     /// # Errors
-    /// When the access log's thread cannot be started.
-    pub fn new(config: Config, identity: IdentityWatch) -> std::io::Result<Edge> {
+    /// When a certificate cannot be used, or the access log's thread cannot be started.
+    pub fn new(config: Config, identity: IdentityWatch) -> anyhow::Result<Edge> {
+        let certificates = Certificates::load(identity.clone(), &config.edge.certificates)?;
         let metrics = Metrics::new(config.backends.iter().map(|backend| backend.name.as_str()));
         let backends: Vec<_> = config
             .backends
@@ -90,8 +98,8 @@ impl Edge {
         };
         Ok(Edge {
             traces: Traces::new(service, &config.traces),
-            names: ArcSwap::from_pointee(Names::of_certificate(&identity.current().chain()[0])),
-            server_tls: ArcSwap::new(server_tls(&identity.current())),
+            names: ArcSwap::from_pointee(certificates.names()),
+            server_tls: ArcSwap::new(server_tls(&certificates, &identity.current())),
             connector: ArcSwap::from_pointee(Connector::new(
                 &identity.current(),
                 &config.backend,
@@ -99,10 +107,15 @@ impl Edge {
             )),
             retries: RetryBudget::new(config.backend.retry_percent, config.backend.retry_burst),
             limits: config.limits(),
+            trust: Trust::new(
+                &config.listen.proxy_protocol_from,
+                &config.edge.trusted_hops,
+            ),
             chooser: LeastConnections::new(backends, config.instance),
             traffic: Traffic::new(),
             hsts: headers::strict_transport_security(config.edge.hsts_max_age_s),
             identity,
+            certificates,
             metrics,
             answered,
             access_log: Arc::new(access_log),
@@ -110,14 +123,19 @@ impl Edge {
         })
     }
 
-    /// New certificate files: for clients and for backends.
+    /// One of the certificates that clients are shown is another.
+    pub fn certificate_changed(&self) {
+        let tls = server_tls(&self.certificates, &self.identity.current());
+        self.server_tls.store(tls);
+        self.names.store(Arc::new(self.certificates.names()));
+    }
+
+    /// Our own is: backends are reached with it.
     pub fn identity_changed(&self, identity: &Identity) {
-        self.server_tls.store(server_tls(identity));
         let generation = self.connector.load().generation() + 1;
         let connector = Connector::new(identity, &self.config.backend, generation);
         self.connector.store(Arc::new(connector));
-        let names = Names::of_certificate(&identity.chain()[0]);
-        self.names.store(Arc::new(names));
+        self.certificate_changed();
     }
 
     /// The value of `strict-transport-security`.
@@ -157,9 +175,25 @@ pub fn request_id(now: SystemTime) -> [u8; 36] {
     text
 }
 
-fn server_tls(identity: &Identity) -> Arc<ServerConfig> {
-    identity.server_config(Clients::Anybody, &[b"h2", b"http/1.1"])
+fn server_tls(certificates: &Certificates, identity: &Identity) -> Arc<ServerConfig> {
+    let config = identity.server_config(Clients::Anybody, &[b"h2", b"http/1.1"]);
+    let mut config = Arc::unwrap_or_clone(config);
+    match identity.secret(TICKET_KEY) {
+        Ok(secret) => config.ticketer = Arc::new(Tickets::new(secret.as_bytes())),
+        // Sessions are resumed all the same, but with this balancer only, and not after its restart.
+        Err(_) => match rustls::crypto::ring::Ticketer::new() {
+            Ok(ticketer) => config.ticketer = ticketer,
+            Err(error) => tracing::warn!(%error, "TLS sessions are not resumed"),
+        },
+    }
+    if let Some(resolver) = certificates.resolver() {
+        config.cert_resolver = resolver;
+    }
+    Arc::new(config)
 }
+
+/// The secret of `pki` that is made for this.
+const TICKET_KEY: &str = "tls_ticket_key";
 
 /// A configured number of milliseconds.
 pub fn ms(milliseconds: u64) -> Duration {

@@ -6,17 +6,19 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use http::StatusCode;
 
+use crate::backend::Backend;
 use crate::backend_connection::{BackendConnection, Broken, More};
 use crate::body::{Body, Content};
 use crate::client::{Client, ClientFault, Fate, OwnAnswer};
-use crate::clock::NEVER;
+use crate::clock::{Elapsed, NEVER};
 use crate::edge::ms;
 use crate::fault::Fault;
 use crate::headers::{Arrival, is_not_from_clients};
@@ -140,21 +142,30 @@ impl From<ClientFault> for Stopped {
 
 impl<C: Client> Exchange<'_, C> {
     async fn serve(&self) -> Fate {
-        let edge = &self.worker.edge;
         if let Some((problem, end)) = self.refusal() {
             self.record.ends(end);
             return self.answer(problem, None).await;
         }
-        let alarm = self.client.total();
-        let limit = Duration::from_secs(edge.config.request.total_timeout_s);
-        let served = alarm.within(limit, self.tries()).await;
-        match served {
+        let mut tries = pin!(self.tries());
+        match self.in_time(tries.as_mut()).await {
             Ok(fate) => fate,
             Err(_) => {
                 self.give_up(Problem::GatewayTimeout, Termination::TotalTimeout)
                     .await
             }
         }
+    }
+
+    /// Waits for `work` as long as an exchange may take. A tunnel may take longer.
+    async fn in_time<T>(&self, mut work: Pin<&mut impl Future<Output = T>>) -> Result<T, Elapsed> {
+        let limit = self.worker.edge.config.request.total_timeout_s;
+        let due = self.worker.clock.after(Duration::from_secs(limit));
+        poll_fn(|context| match work.as_mut().poll(context) {
+            Poll::Ready(done) => Poll::Ready(Ok(done)),
+            Poll::Pending if self.is_tunnel.get() => Poll::Pending,
+            Poll::Pending => self.client.total().poll_due(due, context).map(Err),
+        })
+        .await
     }
 
     /// Why a request is not passed on at all.
@@ -168,7 +179,7 @@ impl<C: Client> Exchange<'_, C> {
         {
             return Some((Problem::MisdirectedRequest, Termination::Refused));
         }
-        if self.head.path() == "/metrics" {
+        if self.head.path_bytes() == b"/metrics" {
             return Some((Problem::NotFound, Termination::Refused));
         }
         match self.head.framing() {
@@ -181,7 +192,8 @@ impl<C: Client> Exchange<'_, C> {
 
     async fn tries(&self) -> Fate {
         let edge = &self.worker.edge;
-        let mut last: Option<Fault> = None;
+        // The try before, and whose it was.
+        let mut last: Option<(Fault, Arc<Backend>)> = None;
         // Whether one that waited in the pool will not do.
         let mut must_be_new = false;
         // Whether the same backend may have the next try, if there is no other.
@@ -191,9 +203,10 @@ impl<C: Client> Exchange<'_, C> {
                 .chooser
                 .choose(&self.record.tried())
                 .or_else(|| is_same_good.then(|| edge.chooser.choose(&[])).flatten());
+            let chosen = chosen.filter(|_| last.as_ref().is_none_or(|last| self.may_retry(last)));
             let Some(lease) = chosen else {
                 return match last {
-                    Some(fault) => self.give_up(fault.problem(), fault.end).await,
+                    Some((fault, _)) => self.give_up(fault.problem(), fault.end).await,
                     None => {
                         self.give_up(Problem::NoBackend, Termination::NoBackend)
                             .await
@@ -216,37 +229,39 @@ impl<C: Client> Exchange<'_, C> {
                 Tried::Failed { fault, was_pooled } => {
                     self.record.failed(fault);
                     lease.backend().look_again();
-                    if !self.is_tried_again(fault) {
+                    if !self.is_repeatable(fault) {
                         return self.give_up(fault.problem(), fault.end).await;
                     }
-                    edge.metrics.retried(lease.backend().name(), fault.sent);
                     // It may have been the age of the connection.
                     is_same_good = was_pooled && !is_same_good;
                     must_be_new = is_same_good;
-                    last = Some(fault);
+                    last = Some((fault, Arc::clone(lease.backend())));
                 }
             }
         }
     }
 
-    fn is_tried_again(&self, failed: Fault) -> bool {
+    /// Takes one more try from the budget, after one that has failed.
+    fn may_retry(&self, (fault, backend): &(Fault, Arc<Backend>)) -> bool {
         let edge = &self.worker.edge;
-        let again = retry::again(
-            Failed {
-                sent: failed.sent,
-                is_idempotent: self.head.is_idempotent(),
-                has_key: self.has_key(),
-                body_kept: self.replay.borrow().is_whole(),
-                answer_begun: self.record.is_answered(),
-                tries: self.record.tries(),
-            },
-            edge.config.backend.tries_max,
-        );
-        if again && !edge.retries.take() {
-            edge.metrics.retries_refused.inc();
-            return false;
+        let may = edge.retries.take();
+        match may {
+            true => edge.metrics.retried(backend.name(), fault.sent),
+            false => edge.metrics.retries_refused.inc(),
         }
-        again
+        may
+    }
+
+    fn is_repeatable(&self, fault: Fault) -> bool {
+        let failed = Failed {
+            sent: fault.sent,
+            is_idempotent: self.head.is_idempotent(),
+            has_key: self.has_key(),
+            body_kept: self.replay.borrow().is_whole(),
+            answer_begun: self.record.is_answered(),
+            tries: self.record.tries(),
+        };
+        retry::again(failed, self.worker.edge.config.backend.tries_max)
     }
 
     /// Whether the app will recognise the request if it comes twice.
@@ -290,7 +305,7 @@ impl<C: Client> Exchange<'_, C> {
                 if let Broken::Malformed(refusal) = broken {
                     self.worker.edge.metrics.refused(refusal);
                 }
-                let sent = connection.sent(broken);
+                let sent = connection.sent(broken).await;
                 if was_pooled && sent == Sent::Nothing {
                     return Tried::Stale;
                 }
@@ -340,7 +355,7 @@ impl<C: Client> Exchange<'_, C> {
         &self,
         lease: &Lease,
         must_be_new: bool,
-    ) -> Result<(Box<BackendConnection>, bool), Termination> {
+    ) -> Result<(BackendConnection, bool), Termination> {
         let backend = lease.backend();
         let edge = &self.worker.edge;
         let address = backend.address().ok_or(Termination::ConnectRefused)?;
@@ -357,7 +372,8 @@ impl<C: Client> Exchange<'_, C> {
         let connector = edge.connector.load_full();
         edge.metrics.backend_connections.inc();
         let connect = connector.connect(backend, address, &edge.config.backend, &self.worker.clock);
-        Ok((Box::new(connect.await?), false))
+        // What is rare stands apart, so that what is not needs less room.
+        Ok((Box::pin(connect).await?, false))
     }
 
     /// Sends the request, and then watches the client. Never ends well: what ends well is the answer.
@@ -375,8 +391,7 @@ impl<C: Client> Exchange<'_, C> {
         let framing = self.head.framing();
         let mut index = 0;
         while framing.has_content() {
-            let piece = self.piece(index);
-            let piece = match at_hand(piece).await {
+            let piece = match at_hand(pin!(self.piece(index))).await {
                 Some(piece) => piece?,
                 None => {
                     connection.write(&out, limit).await?;
@@ -444,10 +459,10 @@ impl<C: Client> Exchange<'_, C> {
         write_request_head(self.head, connection, drop, out);
         Arrival {
             client: self.record.client(),
-            authority: self.head.authority(),
+            authority: self.head.authority_bytes(),
         }
         .write(out);
-        write_field(b"x-request-id", self.record.request_id().as_bytes(), out);
+        write_field(b"x-request-id", self.record.request_id_bytes(), out);
         write_field(b"traceparent", &self.record.parent().to_bytes(), out);
         http1::end_head(out);
     }
@@ -473,7 +488,7 @@ impl<C: Client> Exchange<'_, C> {
             self.is_tunnel.set(true);
             self.client.flush().await?;
             self.record.ends(Termination::Completed);
-            self.tunnel(end, connection).await;
+            Box::pin(self.tunnel(end, connection)).await;
             return Ok(false);
         }
         self.record.answered(backend, head.status().as_u16());
@@ -500,7 +515,9 @@ impl<C: Client> Exchange<'_, C> {
         };
         self.client.end(trailers.as_ref()).await?;
         self.record.ends(Termination::Completed);
-        Ok(head.keep_alive() && connection.buffer.borrow().is_empty())
+        let is_reusable = head.keep_alive() && connection.buffer.borrow().is_empty();
+        self.worker.answer_room_back(head);
+        Ok(is_reusable)
     }
 
     /// The head of the final answer; interim ones are passed on as they come. Its time begins when all of the request was sent.
@@ -509,7 +526,8 @@ impl<C: Client> Exchange<'_, C> {
         let limit = ms(edge.config.backend.first_byte_timeout_ms);
         let answering = self.head.answering();
         for _ in 0..INTERIM_MAX {
-            let mut reading = pin!(connection.head(answering, &edge.limits));
+            let room = self.worker.answer_room();
+            let mut reading = pin!(connection.head(answering, &edge.limits, room));
             let mut due = None;
             let head = loop {
                 // What is awaited here is the head, or the end of the upload, from which on there is a deadline.
@@ -571,14 +589,14 @@ impl<C: Client> Exchange<'_, C> {
 
     async fn answer(&self, problem: Problem, refusal: Option<Refusal>) -> Fate {
         let is_last = refusal.is_some();
-        answer(
+        Box::pin(answer(
             self.worker,
             self.client,
             self.record,
             problem,
             refusal,
             is_last,
-        )
+        ))
         .await
     }
 
@@ -627,8 +645,7 @@ fn is_below(path: &str, prefix: &str) -> bool {
 }
 
 /// What a future gives without waiting.
-async fn at_hand<T>(future: impl Future<Output = T>) -> Option<T> {
-    let mut future = pin!(future);
+async fn at_hand<T>(mut future: Pin<&mut impl Future<Output = T>>) -> Option<T> {
     poll_fn(|context| match future.as_mut().poll(context) {
         Poll::Ready(done) => Poll::Ready(Some(done)),
         Poll::Pending => Poll::Ready(None),

@@ -3,11 +3,11 @@
 //! A client can write any field; what the edge says about a request must come from the edge. So everything that speaks of the way a
 //! request has come is taken out first, then written anew.
 
-use std::io::Write;
 use std::net::IpAddr;
 
 use http::HeaderValue;
 
+use crate::address_text::{TEXT_LEN_MAX, text_of};
 use crate::http1::Known;
 
 /// Whether a field is taken out of every request: what a client could forge about where it comes from, and fields that end at this
@@ -58,15 +58,15 @@ pub struct Arrival<'a> {
     /// Who asks.
     pub client: IpAddr,
     /// What the request is for: `Host`, or `:authority`.
-    pub authority: &'a str,
+    pub authority: &'a [u8],
 }
 
 impl Arrival<'_> {
     /// Writes the fields that tell a backend.
     pub fn write(&self, out: &mut Vec<u8>) {
         let client = self.client;
-        let authority = self.authority.as_bytes();
-        let mut address = [0; ADDRESS_LEN_MAX];
+        let authority = self.authority;
+        let mut address = [0; TEXT_LEN_MAX];
         let address = text_of(client, &mut address);
         // RFC 7239: an IPv6 address is in brackets, and what is not a token in quotes.
         let (open, close): (&[u8], &[u8]) = match client {
@@ -91,16 +91,6 @@ impl Arrival<'_> {
     }
 }
 
-/// The longest text of an address is that of an IPv4 one in an IPv6 one.
-const ADDRESS_LEN_MAX: usize = 45;
-
-fn text_of(address: IpAddr, room: &mut [u8; ADDRESS_LEN_MAX]) -> &[u8] {
-    let mut rest = &mut room[..];
-    let _ = write!(rest, "{address}");
-    let len = ADDRESS_LEN_MAX - rest.len();
-    &room[..len]
-}
-
 /// The value of `strict-transport-security`.
 pub fn strict_transport_security(max_age_s: u64) -> HeaderValue {
     HeaderValue::try_from(format!("max-age={max_age_s}")).expect("digits are valid in a header")
@@ -121,7 +111,7 @@ mod tests {
     fn fields(client: &str) -> String {
         let arrival = Arrival {
             client: unmapped(client.parse().unwrap()),
-            authority: "localhost:8443",
+            authority: b"localhost:8443",
         };
         let mut out = Vec::new();
         arrival.write(&mut out);

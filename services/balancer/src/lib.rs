@@ -11,10 +11,12 @@
 
 pub mod accept;
 pub mod access_log;
+pub mod address_text;
 pub mod admin;
 pub mod backend;
 pub mod backend_connection;
 pub mod body;
+pub mod certificates;
 pub mod client;
 pub mod client_h1;
 pub mod client_h2;
@@ -48,7 +50,9 @@ pub mod spans;
 pub mod stamp;
 pub mod stream;
 pub mod termination;
+pub mod tickets;
 pub mod traffic;
+pub mod trust;
 pub mod tunnel;
 pub mod watched;
 pub mod websocket;

@@ -45,14 +45,27 @@ impl Names {
         }
     }
 
-    /// Whether `host` (no port, an IPv6 address without its brackets) is one of them.
+    /// Adds all of others.
+    pub fn extend(&mut self, others: Names) {
+        self.hosts.extend(others.hosts);
+        self.addresses.extend(others.addresses);
+    }
+
+    /// Whether `host` (no port, an IPv6 address without its brackets) is one of them, or falls under one with an asterisk, which stands
+    /// for exactly one label (RFC 9525, 6.3).
     pub fn contains(&self, host: &str) -> bool {
-        match host.parse::<IpAddr>() {
-            Ok(address) => self.addresses.contains(&address),
-            Err(_) => self
-                .hosts
-                .contains(&host.trim_end_matches('.').to_ascii_lowercase()),
+        // Most clients write it as the certificate does.
+        if self.hosts.contains(host) {
+            return true;
         }
+        if let Ok(address) = host.parse::<IpAddr>() {
+            return self.addresses.contains(&address);
+        }
+        let host = host.trim_end_matches('.').to_ascii_lowercase();
+        let parent = host
+            .split_once('.')
+            .map(|(_, parent)| format!("*.{parent}"));
+        self.hosts.contains(&host) || parent.is_some_and(|name| self.hosts.contains(&name))
     }
 }
 
@@ -101,6 +114,20 @@ mod tests {
         }
         for other in ["example.org", "localhost.example.org", "127.0.0.2", ""] {
             assert!(!names().contains(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn an_asterisk_stands_for_one_label() {
+        let mut names = Names::default();
+        names.add("*.shop.example");
+        for (host, is) in [
+            ("a.shop.example", true),
+            ("A.Shop.Example.", true),
+            ("shop.example", false),
+            ("a.b.shop.example", false),
+        ] {
+            assert_eq!(is, names.contains(host), "{host}");
         }
     }
 

@@ -12,7 +12,7 @@ use crate::clock::Moment;
 /// Idle connections, by the backend's index; the latest of each last.
 #[derive(Debug)]
 pub struct Pool {
-    idle: RefCell<Vec<Vec<Box<BackendConnection>>>>,
+    idle: RefCell<Vec<Vec<BackendConnection>>>,
     each_max: usize,
 }
 
@@ -32,7 +32,7 @@ impl Pool {
         backend: usize,
         address: SocketAddr,
         generation: u64,
-    ) -> Option<Box<BackendConnection>> {
+    ) -> Option<BackendConnection> {
         let mut idle = self.idle.borrow_mut();
         let of_backend = idle.get_mut(backend)?;
         while let Some(connection) = of_backend.pop() {
@@ -47,7 +47,7 @@ impl Pool {
     }
 
     /// Keeps a connection for the next request; where there are enough, it is closed.
-    pub fn give(&self, backend: usize, connection: Box<BackendConnection>) {
+    pub fn give(&self, backend: usize, connection: BackendConnection) {
         let mut idle = self.idle.borrow_mut();
         if idle.len() <= backend {
             idle.resize_with(backend + 1, Vec::new);

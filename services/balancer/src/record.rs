@@ -67,7 +67,7 @@ pub struct Record {
 }
 
 impl Record {
-    /// A request that begins now.
+    /// A request that begins now, on a connection of this peer.
     pub fn new(
         worker: &Rc<Worker>,
         client: IpAddr,
@@ -75,6 +75,9 @@ impl Record {
         head: Option<RequestHead>,
     ) -> Record {
         let edge = &worker.edge;
+        let client = head
+            .as_ref()
+            .map_or(client, |head| edge.trust.client(client, head));
         let caller = head
             .as_ref()
             .and_then(|head| head.get(Known::Traceparent))
@@ -116,6 +119,11 @@ impl Record {
         self.client
     }
 
+    /// The request's number; ASCII.
+    pub fn request_id_bytes(&self) -> &[u8] {
+        &self.request_id
+    }
+
     /// The request's number.
     pub fn request_id(&self) -> &str {
         std::str::from_utf8(&self.request_id).unwrap_or_default()
@@ -125,9 +133,9 @@ impl Record {
     pub fn stamp<'a>(&'a self, by: Option<&'a Backend>) -> Stamp<'a> {
         let edge = &self.worker.edge.config.edge;
         Stamp {
-            request_id: self.request_id(),
-            traceresponse: std::str::from_utf8(&self.traceresponse).unwrap_or_default(),
-            served_by: by.filter(|_| edge.expose_topology).map(Backend::name),
+            request_id: &self.request_id,
+            traceresponse: &self.traceresponse,
+            served_by: by.filter(|_| edge.expose_topology),
         }
     }
 
@@ -225,15 +233,15 @@ impl Record {
         self.worker.log.write(&Line {
             at: self.worker.wall(ended),
             trace_id: self.trace.trace_id,
-            request_id: self.request_id(),
+            request_id: &self.request_id,
             client: self.client,
             protocol: match self.protocol {
                 Protocol::Http10 => "HTTP/1.0",
                 Protocol::Http11 => "HTTP/1.1",
                 Protocol::Http2 => "HTTP/2",
             },
-            method: self.head.as_ref().map(RequestHead::method_str),
-            path: self.head.as_ref().map(RequestHead::path),
+            method: self.head.as_ref().map(RequestHead::method_bytes),
+            path: self.head.as_ref().map(RequestHead::path_bytes),
             status,
             backend: tried.last().map(|backend| backend.name()),
             tries: self.tries.get(),
@@ -245,6 +253,9 @@ impl Record {
             termination: end,
             refusal: self.refusal.get(),
         });
+        if !self.spans.borrow().is_recorded() {
+            return;
+        }
         let whole = Whole {
             trace: self.trace,
             request_id: self.request_id(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use chassis::identity::{Clients, IdentityWatch};
+use chassis::identity::{Clients, Identity, IdentityWatch};
 use chassis::{admin as socket, matrix::matrix, namespace, stop};
 use futures::FutureExt;
 use telemetry::metrics::{self, Endpoint};
@@ -63,7 +63,7 @@ async fn serve(config: Config) -> Result<(Arc<Edge>, Arc<Workers>)> {
         ));
     }
     drop(first_look);
-    tokio::spawn(follow_identity(Arc::clone(&edge)));
+    follow_certificates(&edge);
     tokio::spawn(refill_retries(Arc::clone(&edge)));
     tokio::spawn(namespace::end_with_it());
 
@@ -124,11 +124,17 @@ async fn finish(edge: &Edge, workers: &Workers) {
 }
 
 /// New certificate files are used without a restart: for clients, for backends, and for what is verified.
-async fn follow_identity(edge: Arc<Edge>) {
-    let watch = edge.identity.clone();
-    watch
-        .follow(|identity| edge.identity_changed(&identity))
-        .await;
+fn follow_certificates(edge: &Arc<Edge>) {
+    for (index, watch) in edge.certificates.watches().enumerate() {
+        let (edge, watch) = (Arc::clone(edge), watch.clone());
+        tokio::spawn(async move {
+            let changed = |identity: Arc<Identity>| match index {
+                0 => edge.identity_changed(&identity),
+                _ => edge.certificate_changed(),
+            };
+            watch.follow(changed).await;
+        });
+    }
 }
 
 /// Tries that are free with every second.

@@ -43,6 +43,14 @@ impl Socket {
         }
     }
 
+    /// The same, of which this was read already.
+    pub fn with_read(tcp: TcpStream, read: BytesMut) -> Socket {
+        Socket {
+            ahead: read,
+            ..Socket::new(tcp)
+        }
+    }
+
     /// The connection.
     pub fn tcp(&self) -> &TcpStream {
         &self.tcp
@@ -71,6 +79,17 @@ impl Socket {
         self.has_ended
             && !self.was_reset
             && !get_tcp_info(self.tcp.as_raw_fd()).map_or(true, is_heard)
+    }
+
+    /// Reads to the end, or to an error, for the sake of what that tells.
+    pub fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        while !self.has_ended {
+            self.ahead.clear();
+            if ready!(self.poll_fill(context)).is_err() {
+                break;
+            }
+        }
+        Poll::Ready(())
     }
 
     fn note<T>(&mut self, result: io::Result<T>) -> io::Result<T> {

@@ -78,6 +78,11 @@ impl Spans {
         }
     }
 
+    /// Whether anything will be told of it.
+    pub fn is_recorded(&self) -> bool {
+        self.is_recorded
+    }
+
     /// A backend was chosen.
     pub fn attempt(&mut self, trace: &TraceContext, backend: &Arc<Backend>) {
         if self.is_recorded {

@@ -2,7 +2,7 @@
 //!
 //! Both directions of an exchange run in one task, so no lock is needed: what is inside is borrowed for the length of a poll.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -15,13 +15,17 @@ use tokio_util::io::poll_read_buf;
 
 use crate::socket::Socket;
 
-/// How much room a read is given at least.
-pub const READ_BYTES: usize = 16_384;
+/// How much room a read is given.
+const READ_BYTES: usize = 16_384;
+/// How much a read of a request's head is given.
+const LITTLE_BYTES: usize = 2_048;
 
 /// A connection.
 #[derive(Debug)]
 pub struct Stream {
     io: RefCell<Io>,
+    /// Whether the last read has filled all of its room, so that TLS may have more that is decrypted already.
+    was_full: Cell<bool>,
 }
 
 #[derive(Debug)]
@@ -35,6 +39,7 @@ impl Stream {
     pub fn plain(socket: Socket) -> Stream {
         Stream {
             io: RefCell::new(Io::Plain(socket)),
+            was_full: Cell::new(false),
         }
     }
 
@@ -42,6 +47,8 @@ impl Stream {
     pub fn tls(stream: impl Into<TlsStream<Socket>>) -> Stream {
         Stream {
             io: RefCell::new(Io::Tls(Box::new(stream.into()))),
+            // The handshake's last flight and the first request may have come together.
+            was_full: Cell::new(true),
         }
     }
 
@@ -55,6 +62,11 @@ impl Stream {
         self.io.borrow().socket().closed_unheard(before)
     }
 
+    /// Waits for the end of TCP, whatever still comes before it.
+    pub async fn end(&self) {
+        poll_fn(|context| self.io.borrow_mut().socket_mut().poll_end(context)).await;
+    }
+
     /// Waits until something may be there to read, without room for it.
     ///
     /// # Errors
@@ -62,7 +74,7 @@ impl Stream {
     pub async fn readable(&self) -> io::Result<()> {
         poll_fn(|context| {
             let mut io = self.io.borrow_mut();
-            if io.has_plaintext()? {
+            if self.was_full.take() && io.has_plaintext()? {
                 return Poll::Ready(Ok(()));
             }
             io.socket().poll_readable(context)
@@ -70,16 +82,24 @@ impl Stream {
         .await
     }
 
-    /// Reads what is there into `buffer`, which is given room; 0 bytes are the end.
+    /// Reads what is there into `buffer`, which is given this much room if it has less than a quarter of it; 0 bytes are the end.
     pub fn poll_read(
         &self,
         context: &mut Context<'_>,
         buffer: &mut BytesMut,
+        room: usize,
     ) -> Poll<io::Result<usize>> {
-        if buffer.capacity() - buffer.len() < READ_BYTES / 4 {
-            buffer.reserve(READ_BYTES);
+        if buffer.capacity() - buffer.len() < room / 4 {
+            buffer.reserve(room);
         }
-        poll_read_buf(Pin::new(&mut *self.io.borrow_mut()), context, buffer)
+        let before = buffer.capacity() - buffer.len();
+        let read = ready!(poll_read_buf(
+            Pin::new(&mut *self.io.borrow_mut()),
+            context,
+            buffer
+        ));
+        self.was_full.set(matches!(read, Ok(len) if len == before));
+        Poll::Ready(read)
     }
 
     /// Reads at least a byte into `buffer`; 0 bytes are the end.
@@ -87,7 +107,19 @@ impl Stream {
     /// # Errors
     /// What the kernel or TLS says.
     pub async fn read(&self, buffer: &RefCell<BytesMut>) -> io::Result<usize> {
-        poll_fn(|context| self.poll_read(context, &mut buffer.borrow_mut())).await
+        self.read_with(buffer, READ_BYTES).await
+    }
+
+    /// The same, where little is to be expected.
+    ///
+    /// # Errors
+    /// What the kernel or TLS says.
+    pub async fn read_a_little(&self, buffer: &RefCell<BytesMut>) -> io::Result<usize> {
+        self.read_with(buffer, LITTLE_BYTES).await
+    }
+
+    async fn read_with(&self, buffer: &RefCell<BytesMut>, room: usize) -> io::Result<usize> {
+        poll_fn(|context| self.poll_read(context, &mut buffer.borrow_mut(), room)).await
     }
 
     /// Whether it is open and silent, as one that nobody uses must be. Costs no look into the kernel unless the reactor has seen
@@ -157,6 +189,16 @@ impl Io {
         match self {
             Io::Plain(socket) => socket,
             Io::Tls(stream) => stream.get_ref().0,
+        }
+    }
+
+    fn socket_mut(&mut self) -> &mut Socket {
+        match self {
+            Io::Plain(socket) => socket,
+            Io::Tls(stream) => match &mut **stream {
+                TlsStream::Client(stream) => stream.get_mut().0,
+                TlsStream::Server(stream) => stream.get_mut().0,
+            },
         }
     }
 

@@ -5,6 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::pending;
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -17,7 +18,9 @@ use crate::worker::{Phase, Worker};
 
 /// The status of a WebSocket that is ended because the balancer goes.
 const GOING_AWAY: u16 = 1001;
-/// How long both sides have to answer that.
+/// How long one side may go on when the other has ended.
+const HALF_OPEN: Duration = Duration::from_secs(2);
+/// How long both sides have to answer that they are told to end.
 const GOODBYE: Duration = Duration::from_millis(500);
 
 /// One end of a tunnel.
@@ -72,7 +75,14 @@ pub async fn run(worker: &Worker, client: End<'_>, backend: End<'_>, is_websocke
     };
     let (up, down) = (way(client, backend), way(backend, client));
     let pass = async {
-        tokio::join!(up.pass(), down.pass());
+        let (mut up, mut down) = (pin!(up.pass()), pin!(down.pass()));
+        let (ended, other) = tokio::select! {
+            ended = &mut up => (ended, down.as_mut()),
+            ended = &mut down => (ended, up.as_mut()),
+        };
+        if ended == Ended::InOrder {
+            let _ = tokio::time::timeout(HALF_OPEN, other).await;
+        }
         if is_going.get() {
             // Its goodbyes are still to be said.
             pending::<()>().await;
@@ -98,6 +108,15 @@ pub async fn run(worker: &Worker, client: End<'_>, backend: End<'_>, is_websocke
     }
 }
 
+/// How one direction has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// Its sender has said that there is no more.
+    InOrder,
+    /// One of its ends is broken, or silent for too long.
+    Broken,
+}
+
 /// Reads what nobody wants any more, until the end.
 async fn until_closed(end: End<'_>) {
     while let Ok(1..) = end.stream.read(end.buffer).await {
@@ -106,23 +125,30 @@ async fn until_closed(end: End<'_>) {
 }
 
 impl Way<'_> {
-    async fn pass(&self) {
-        while let Some(bytes) = self.next().await {
+    async fn pass(&self) -> Ended {
+        loop {
+            let bytes = match self.next().await {
+                Ok(Some(bytes)) => bytes,
+                Ok(None) => {
+                    let _ = self.to.stream.shutdown().await;
+                    return Ended::InOrder;
+                }
+                Err(broken) => return broken,
+            };
             let len = self.follow(&bytes);
             self.is_writing.set(true);
             let limit = ms(self.worker.edge.config.request.write_timeout_ms);
             let write = self.to.stream.write_all(&bytes[..len]);
             if !matches!(self.to.writing.within(limit, write).await, Ok(Ok(()))) {
-                return;
+                return Ended::Broken;
             }
             self.is_writing.set(false);
             self.moved.set(self.moved.get() + len as u64);
             self.last.set(self.worker.clock.now());
             if self.is_going.get() && self.boundary.borrow().is_at_boundary() {
-                return;
+                return Ended::InOrder;
             }
         }
-        let _ = self.to.stream.shutdown().await;
     }
 
     /// How many of these bytes are passed on: all, or, at the end, those of the frame that has begun.
@@ -138,23 +164,24 @@ impl Way<'_> {
         }
     }
 
-    /// What comes next; nothing at the end.
-    async fn next(&self) -> Option<BytesMut> {
+    /// What comes next; nothing at an end in order.
+    async fn next(&self) -> Result<Option<BytesMut>, Ended> {
         let idle = Duration::from_secs(self.worker.edge.config.request.tunnel_idle_s);
         let idle = u64::try_from(idle.as_millis()).unwrap_or(u64::MAX);
         loop {
             let there = self.from.buffer.borrow_mut().split();
             if !there.is_empty() {
-                return Some(there);
+                return Ok(Some(there));
             }
             let due = self.last.get().saturating_add(idle);
             if self.worker.clock.now() >= due {
-                return None;
+                return Err(Ended::Broken);
             }
             let read = self.from.stream.read(self.from.buffer);
             match self.from.reading.until(due, read).await {
                 Ok(Ok(1..)) => {}
-                Ok(_) => return None,
+                Ok(Ok(0)) => return Ok(None),
+                Ok(Err(_)) => return Err(Ended::Broken),
                 // The other direction may have moved in the meantime.
                 Err(_) => {}
             }

@@ -20,6 +20,7 @@ pub struct Watch {
     clock: Rc<Clock>,
     budget: RefCell<FrameBudget>,
     flood: Cell<Option<Flood>>,
+    is_told: Cell<bool>,
     /// When what has begun and is not whole must be, if anything is.
     whole_by: Cell<Option<Moment>>,
     header_ms: u64,
@@ -38,6 +39,7 @@ impl Watch {
             clock: Rc::clone(clock),
             budget: RefCell::new(FrameBudget::new(Limits::default())),
             flood: Cell::new(None),
+            is_told: Cell::new(false),
             whole_by: Cell::new(None),
             streams: Cell::new(0),
             idle_since: Cell::new(clock.now()),
@@ -160,8 +162,10 @@ impl AsyncRead for Watched {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.watch.flood.get().is_some() {
-            // Nothing more is read. Whoever asks is to look what has happened.
-            context.waker().wake_by_ref();
+            // Nothing more is read. Whoever asks is to look what has happened, once.
+            if !self.watch.is_told.replace(true) {
+                context.waker().wake_by_ref();
+            }
             return Poll::Pending;
         }
         let before = buffer.filled().len();

@@ -23,6 +23,7 @@ use crate::backend::Backend;
 use crate::backend_connection::BackendConnection;
 use crate::clock::{Clock, TICK};
 use crate::edge::Edge;
+use crate::http1::ResponseHead;
 use crate::pool::Pool;
 
 /// A buffer that has grown beyond this is not kept.
@@ -61,6 +62,7 @@ pub struct Worker {
     /// The same moment by both clocks.
     wall: Cell<(Instant, SystemTime)>,
     buffers: RefCell<Vec<Vec<u8>>>,
+    answer_room: RefCell<Vec<ResponseHead>>,
 }
 
 impl Worker {
@@ -73,6 +75,7 @@ impl Worker {
             phase,
             wall: Cell::new((Instant::now(), SystemTime::now())),
             buffers: RefCell::default(),
+            answer_room: RefCell::default(),
             edge: Arc::clone(edge),
         })
     }
@@ -97,8 +100,21 @@ impl Worker {
         }
     }
 
+    /// The head of an answer that is done with, for its room.
+    pub fn answer_room(&self) -> Option<ResponseHead> {
+        self.answer_room.borrow_mut().pop()
+    }
+
+    /// Gives such a head back.
+    pub fn answer_room_back(&self, head: ResponseHead) {
+        let mut room = self.answer_room.borrow_mut();
+        if room.len() < BUFFERS_MAX {
+            room.push(head.emptied());
+        }
+    }
+
     /// Keeps a connection for the next request to this backend.
-    pub fn give_back(&self, backend: &Backend, connection: Box<BackendConnection>) {
+    pub fn give_back(&self, backend: &Backend, connection: BackendConnection) {
         connection.idle_since.set(self.clock.now());
         self.pool.give(backend.index(), connection);
     }

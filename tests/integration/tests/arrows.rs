@@ -10,6 +10,7 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 const ARROWS: &[(&str, &[&str])] = &[
     ("arbiter", &["chassis", "replication", "telemetry"]),
     ("balancer", &["chassis", "telemetry"]),
+    ("bench", &["pki"]),
     ("chassis", &[]),
     ("console", &[]),
     ("e2e", &["harness"]),
@@ -28,6 +29,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 const PROGRAMS: &[&str] = &[
     "arbiter",
     "balancer",
+    "bench",
     "console",
     "firewall",
     "trace-store",

@@ -110,6 +110,21 @@ impl RequestHead {
         self.path.text(&self.fields.bytes)
     }
 
+    /// The method as it was written: a token (RFC 9110, 5.6.2).
+    pub fn method_bytes(&self) -> &[u8] {
+        self.token.of(&self.fields.bytes)
+    }
+
+    /// As [`path`](Self::path); ASCII that is printed, without quotation marks and backslashes.
+    pub fn path_bytes(&self) -> &[u8] {
+        self.path.of(&self.fields.bytes)
+    }
+
+    /// As [`authority`](Self::authority); ASCII.
+    pub fn authority_bytes(&self) -> &[u8] {
+        self.authority.of(&self.fields.bytes)
+    }
+
     /// Whom the request is for, with the port if one was given. Never empty.
     pub fn authority(&self) -> &str {
         self.authority.text(&self.fields.bytes)

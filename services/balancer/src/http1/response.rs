@@ -1,6 +1,6 @@
 //! The head of a backend's response, read as strictly as a request's: what a backend gets wrong is not for clients to interpret.
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use httparse::{ParserConfig, Status};
 use memchr::memchr;
@@ -77,6 +77,12 @@ impl ResponseHead {
                 .err()
                 .unwrap_or(refusal)),
         }
+    }
+
+    /// Lets go of the bytes, for a head that is kept for its room alone.
+    pub fn emptied(mut self) -> ResponseHead {
+        self.fields.bytes = Bytes::new();
+        self
     }
 
     /// The status, 100 to 599.
