@@ -418,6 +418,51 @@ async fn pipelined_requests_are_answered_in_order_even_if_the_first_is_slow() ->
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn requests_of_several_records_that_come_in_one_read_are_all_answered() -> Result<()> {
+    // TLS decrypts what it has read at once, and hands it out record by record: what waits there wakes nobody.
+    let world = World::new()?;
+    let one = world.raw_backend("web-1", |mut on: Conversation| async {
+        on.read_body().await?;
+        on.answer(&on.path()).await?;
+        on.go_on()
+    })?;
+    let balancer = world.balancer_before(&[&one], "").await?;
+    for rounds in 0..3 {
+        let mut wire = balancer.wire().await?;
+        // Before the first request, or between two.
+        for _ in 0..rounds {
+            wire.write(GET).await?;
+            ensure!(wire.answer().await?.text() == "/");
+        }
+        balancer.program.freeze()?;
+        for index in 0..6 {
+            // A record is a write; a body has one of its own.
+            match index % 3 {
+                2 => {
+                    wire.write(format!(
+                        "POST /{index} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 3\r\n\r\n"
+                    ))
+                    .await?;
+                    wire.write("abc").await?;
+                }
+                _ => {
+                    wire.write(format!("GET /{index} HTTP/1.1\r\nhost: localhost\r\n\r\n"))
+                        .await?;
+                }
+            }
+        }
+        balancer.program.thaw()?;
+        for index in 0..6 {
+            let answer = wire.answer().await;
+            let answer =
+                answer.with_context(|| format!("request {index} after {rounds} others"))?;
+            ensure!(answer.text() == format!("/{index}"), "{answer:?}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_event_is_with_the_client_before_the_next_is_sent() -> Result<()> {
     let world = World::new()?;
     let seen = Arc::new(Semaphore::new(0));
