@@ -15,6 +15,7 @@ use h2::client::{ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
 use harness::wait_until;
 use http::HeaderMap;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{sleep, timeout};
 
@@ -417,6 +418,51 @@ async fn pipelined_requests_are_answered_in_order_even_if_the_first_is_slow() ->
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn requests_of_several_records_that_come_in_one_read_are_all_answered() -> Result<()> {
+    // TLS decrypts what it has read at once, and hands it out record by record: what waits there wakes nobody.
+    let world = World::new()?;
+    let one = world.raw_backend("web-1", |mut on: Conversation| async {
+        on.read_body().await?;
+        on.answer(&on.path()).await?;
+        on.go_on()
+    })?;
+    let balancer = world.balancer_before(&[&one], "").await?;
+    for rounds in 0..3 {
+        let mut wire = balancer.wire().await?;
+        // Before the first request, or between two.
+        for _ in 0..rounds {
+            wire.write(GET).await?;
+            ensure!(wire.answer().await?.text() == "/");
+        }
+        balancer.program.freeze()?;
+        for index in 0..6 {
+            // A record is a write; a body has one of its own.
+            match index % 3 {
+                2 => {
+                    wire.write(format!(
+                        "POST /{index} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 3\r\n\r\n"
+                    ))
+                    .await?;
+                    wire.write("abc").await?;
+                }
+                _ => {
+                    wire.write(format!("GET /{index} HTTP/1.1\r\nhost: localhost\r\n\r\n"))
+                        .await?;
+                }
+            }
+        }
+        balancer.program.thaw()?;
+        for index in 0..6 {
+            let answer = wire.answer().await;
+            let answer =
+                answer.with_context(|| format!("request {index} after {rounds} others"))?;
+            ensure!(answer.text() == format!("/{index}"), "{answer:?}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_event_is_with_the_client_before_the_next_is_sent() -> Result<()> {
     let world = World::new()?;
     let seen = Arc::new(Semaphore::new(0));
@@ -687,6 +733,161 @@ async fn uploads_of_unknown_length_arrive_whole() -> Result<()> {
         ensure!(body == expected.as_bytes(), "{pieces:?}: {body:?}");
     }
     ensure!(one.connections() <= 2, "{} connections", one.connections());
+    Ok(())
+}
+
+/// How a connection ends after everything that comes on it: in order, or broken off.
+async fn all_and_end(balancer: &Balancer, request: &str) -> Result<(String, bool)> {
+    let mut stream = balancer.tls_with(b"http/1.1", None).await?;
+    stream.write_all(request.as_bytes()).await?;
+    let mut all = Vec::new();
+    let end = timeout(SOON, stream.read_to_end(&mut all)).await?;
+    Ok((String::from_utf8_lossy(&all).into_owned(), end.is_ok()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_cut_off_is_seen_to_be_cut_off() -> Result<()> {
+    let world = World::new()?;
+    let one = world.raw_backend("web-1", |mut on: Conversation| async {
+        let path = on.path();
+        let mut parts = path.split('/').skip(1);
+        let begin = match parts.next() {
+            Some("length") => "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc",
+            Some("chunk") => "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n9\r\nabc",
+            Some("chunks") => "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n",
+            Some("last") => {
+                "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n"
+            }
+            _ => "HTTP/1.1 200 OK\r\n\r\nabc",
+        };
+        on.write(begin).await?;
+        // It is on its way to the client when the end comes.
+        sleep(Duration::from_millis(30)).await;
+        match parts.next() {
+            Some("close") => on.close().await,
+            Some("drop") => on.close_without_tls(),
+            _ => on.reset(),
+        }
+    })?;
+    let balancer = world.balancer_before(&[&one], "").await?;
+    for what in ["length", "chunk", "chunks", "last", "until-the-end"] {
+        for how in ["close", "drop", "reset"] {
+            // Only TLS's goodbye says that it is the end.
+            let is_whole = what == "until-the-end" && how == "close";
+            let path = format!("/{what}/{how}");
+            for version in ["1.0", "1.1"] {
+                let request = format!(
+                    "GET {path} HTTP/{version}\r\nhost: localhost\r\nconnection: close\r\n\r\n"
+                );
+                let (all, in_order) = all_and_end(&balancer, &request).await?;
+                ensure!(
+                    all.starts_with("HTTP/1.1 200 OK\r\n") && all.contains("abc"),
+                    "{path}: {all}"
+                );
+                ensure!(
+                    in_order == is_whole
+                        && (version == "1.0" || all.ends_with("0\r\n\r\n") == is_whole),
+                    "{path}, HTTP/{version}: in order: {in_order}, {all}"
+                );
+            }
+            let mut two = balancer.two(65_535).await?;
+            let (answer, _) = two.send_request(balancer.request("GET", &path).body(())?, true)?;
+            let answer = timeout(SOON, answer).await??;
+            let end = whole(answer.into_body()).await;
+            ensure!(end.is_ok() == is_whole, "{path}: {end:?}");
+            let word = if is_whole {
+                "completed"
+            } else {
+                "backend_reset"
+            };
+            balancer
+                .logged(|line| line["path"] == path.as_str() && line["termination"] == word)
+                .await?;
+        }
+    }
+    balancer.wait_for_in_flight(&[0]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_streams_at_once_each_get_their_own_content() -> Result<()> {
+    let world = World::new()?;
+    let one = world.raw_backend("web-1", |mut on: Conversation| async {
+        let body = on.read_body().await?;
+        on.write(format!(
+            "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        ))
+        .await?;
+        on.write(body).await?;
+        on.go_on()
+    })?;
+    let balancer = world.balancer_before(&[&one], "").await?;
+    let two = balancer.two(65_535).await?;
+    let streams = (0..100_u64).map(|index| {
+        let (balancer, two) = (&balancer, two.clone());
+        async move {
+            let content = pattern(index * 7, 150_000 + index as usize);
+            let (answer, mut stream) = two
+                .ready()
+                .await?
+                .send_request(balancer.request("POST", "/").body(())?, false)?;
+            timeout(SOON * 3, send(&mut stream, content.clone().into(), true)).await??;
+            let answer = timeout(SOON * 3, answer).await??;
+            let (body, _) = whole(answer.into_body()).await?;
+            ensure!(body == content, "stream {index} has another's content");
+            Ok(())
+        }
+    });
+    for stream in futures::future::join_all(streams).await {
+        stream?;
+    }
+    balancer.wait_for_in_flight(&[0]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_follows_the_last_request_of_a_connection_is_not_answered() -> Result<()> {
+    let world = World::new()?;
+    let one = world.raw_backend("web-1", |mut on: Conversation| async {
+        if on.path() == "/closes" {
+            on.write("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok")
+                .await?;
+        } else {
+            on.write("HTTP/1.1 103 Early Hints\r\n\r\n").await?;
+            on.answer("ok").await?;
+        }
+        on.go_on()
+    })?;
+    let balancer = world.balancer_before(&[&one], "").await?;
+    for first in [
+        "GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n",
+        "GET / HTTP/1.0\r\nhost: localhost\r\n\r\n",
+    ] {
+        let (all, in_order) = all_and_end(&balancer, &format!("{first}{GET}")).await?;
+        ensure!(all.matches("HTTP/1.1 200 ").count() == 1, "{all}");
+        ensure!(in_order, "{all}");
+        // HTTP/1.0 knows no interim answers.
+        ensure!(
+            all.contains("HTTP/1.1 103 ") == first.contains("HTTP/1.1"),
+            "{all}"
+        );
+    }
+    ensure!(one.heard().len() == 2, "{:?}", one.heard());
+    // The last answer on the backend's connection is not the last on the client's.
+    let mut wire = balancer.wire().await?;
+    for _ in 0..3 {
+        wire.write("GET /closes HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            .await?;
+        let answer = wire.answer().await?;
+        ensure!(
+            answer.text() == "ok" && answer.header("connection").is_empty(),
+            "{answer:?}"
+        );
+    }
+    let heard = one.heard();
+    ensure!(
+        heard[3].connection != heard[4].connection && heard[2].connection != heard[3].connection,
+        "a connection was used after its last answer"
+    );
     Ok(())
 }
 

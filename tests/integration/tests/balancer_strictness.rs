@@ -815,6 +815,126 @@ async fn an_answer_that_breaks_a_rule_is_a_bad_gateway_and_spoils_nothing() -> R
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_too_much_is_a_bad_gateway() -> Result<()> {
+    let world = World::new()?;
+    let one = world.raw_backend("web-1", |mut on: Conversation| async {
+        match &*on.path() {
+            "/large" => {
+                let value = "x".repeat(33_000);
+                on.write(format!("HTTP/1.1 200 OK\r\na: {value}\r\n\r\n"))
+                    .await?;
+            }
+            "/many" => {
+                let fields = "a: b\r\n".repeat(101);
+                on.write(format!("HTTP/1.1 200 OK\r\n{fields}\r\n")).await?;
+            }
+            "/endless" => loop {
+                on.write("HTTP/1.1 103 Early Hints\r\n\r\n").await?;
+            },
+            _ => {
+                on.write("HTTP/1.1 200 OK\r\na: ").await?;
+                loop {
+                    on.write([b'x'; 10_000]).await?;
+                }
+            }
+        }
+        on.go_on()
+    })?;
+    let balancer = world.balancer_before(&[&one], "").await?;
+    for (path, rule) in [
+        ("/large", "HeadTooLarge"),
+        ("/many", "TooManyFields"),
+        ("/endless", "StatusCode"),
+        ("/endless-head", "HeadTooLarge"),
+    ] {
+        let mut wire = balancer.wire().await?;
+        wire.write(format!(
+            "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n"
+        ))
+        .await?;
+        let mut answer = wire.answer().await?;
+        while answer.status == 103 {
+            answer = wire.answer().await?;
+        }
+        ensure!(answer.status == 502, "{answer:?}");
+        let line = balancer.logged(|line| line["path"] == path).await?;
+        ensure!(
+            line["termination"] == "bad_answer" && line["refusal"] == rule,
+            "{line}"
+        );
+    }
+    balancer.wait_for_in_flight(&[0]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_exactly_as_large_as_it_may_be_passes_and_a_byte_more_does_not() -> Result<()> {
+    let world = World::new()?;
+    let (one, whole) = recording(&world)?;
+    let keys =
+        "[request]\nbody_bytes_max = 50000\nheader_bytes_max = 4096\ntarget_bytes_max = 100\n";
+    let balancer = world.balancer_before(&[&one], keys).await?;
+    for (more, body_status, head_status, target_status) in [(0, 200, 200, 200), (1, 413, 431, 414)]
+    {
+        let body = vec![b'x'; 50_000 + more];
+        let length = body.len();
+        let head = "POST / HTTP/1.1\r\nhost: localhost\r\n";
+        let chunk = format!("{length:x}\r\n");
+        for request in [
+            [
+                format!("{head}content-length: {length}\r\n\r\n").as_bytes(),
+                &body,
+            ]
+            .concat(),
+            [
+                format!("{head}transfer-encoding: chunked\r\n\r\n").as_bytes(),
+                chunk.as_bytes(),
+                &body,
+                b"\r\n0\r\n\r\n",
+            ]
+            .concat(),
+        ] {
+            let mut wire = balancer.wire().await?;
+            wire.write(request).await?;
+            let answer = wire.answer().await?;
+            ensure!(answer.status == body_status, "{answer:?}");
+        }
+        let post = [(":method", "POST"), SCHEME, AUTHORITY, PATH];
+        let length = length.to_string();
+        let with_length = [&post[..], &[("content-length", &*length)]].concat();
+        for list in [&post[..], &with_length] {
+            let mut frames = balancer.frames().await?;
+            let mut sent = headers(1, 0, list);
+            for (index, part) in body.chunks(16_384).enumerate() {
+                let flags = if index == 3 { END_STREAM } else { 0 };
+                sent.extend(frame(DATA, flags, 1, part));
+            }
+            frames.write(sent).await?;
+            let taken = frames.taken(1).await?;
+            ensure!(taken == Taken::Answered(body_status), "{taken:?}");
+        }
+        let line = "GET / HTTP/1.1\r\nhost: localhost\r\na: \r\n\r\n";
+        let value = "x".repeat(4096 - line.len() + more);
+        let target = format!("/{}", "x".repeat(99 + more));
+        for (request, status) in [
+            (line.replace("a: ", &format!("a: {value}")), head_status),
+            (line.replacen('/', &target, 1), target_status),
+        ] {
+            let mut wire = balancer.wire().await?;
+            wire.write(request).await?;
+            let answer = wire.answer().await?;
+            ensure!(answer.status == status, "{answer:?}");
+        }
+        let mut frames = balancer.frames().await?;
+        let list = [METHOD, SCHEME, AUTHORITY, (":path", &*target)];
+        frames.write(headers(1, END_STREAM, &list)).await?;
+        let taken = frames.taken(1).await?;
+        ensure!(taken == Taken::Answered(target_status), "{taken:?}");
+    }
+    ensure!(whole.load(Ordering::SeqCst) == 7);
+    balancer.wait_for_in_flight(&[0]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn content_of_an_answer_that_breaks_a_rule_is_cut_off_visibly() -> Result<()> {
     let world = World::new()?;
     let one = world.raw_backend("web-1", |mut on: Conversation| async {
