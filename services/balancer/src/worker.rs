@@ -235,10 +235,7 @@ impl Drop for Counted {
     }
 }
 
-async fn work(
-    worker: &Rc<Worker>,
-    mut accepted: mpsc::UnboundedReceiver<(Accepted, Counted)>,
-) {
+async fn work(worker: &Rc<Worker>, mut accepted: mpsc::UnboundedReceiver<(Accepted, Counted)>) {
     let mut phase = worker.phase.clone();
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -18,7 +18,9 @@ const VERSION_1_UNKNOWN: &[u8] = b"PROXY UNKNOWN\r\n";
 fn version_2() -> Vec<u8> {
     let mut header = b"\r\n\r\n\0\r\nQUIT\n\x21\x21\0\x24".to_vec();
     for last in [7, 1] {
-        header.extend([0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last]);
+        header.extend([
+            0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last,
+        ]);
     }
     header.extend(4711_u16.to_be_bytes());
     header.extend(443_u16.to_be_bytes());
@@ -68,7 +70,10 @@ async fn a_proxy_header_says_who_the_client_is_where_it_is_expected() -> Result<
     // From there nobody is taken without one, and none that is malformed.
     let received = one.received().len();
     ensure!(balancer.raw().await.is_err(), "taken without a header");
-    for bad in ["PROXY TCP4 192.0.2.7 192.0.2.1 04711 443\r\n", "PROXY  TCP4"] {
+    for bad in [
+        "PROXY TCP4 192.0.2.7 192.0.2.1 04711 443\r\n",
+        "PROXY  TCP4",
+    ] {
         let mut stream = TcpStream::connect(("127.0.0.1", balancer.https)).await?;
         stream.write_all(bad.as_bytes()).await?;
         let mut rest = Vec::new();

@@ -37,10 +37,16 @@ async fn a_session_is_resumed_by_either_balancer_and_after_a_restart() -> Result
     for version in [&TLS12, &TLS13] {
         let tls = Arc::new(tls_of_client(world.authority.cert_pem(), &[version])?);
         ensure!(!used(&first, "localhost", &tls).await?.is_resumed());
-        ensure!(used(&second, "localhost", &tls).await?.is_resumed(), "{version:?}");
+        ensure!(
+            used(&second, "localhost", &tls).await?.is_resumed(),
+            "{version:?}"
+        );
         first.stop(SOON).await?;
         first = start("balancer-1").await?;
-        ensure!(used(&first, "localhost", &tls).await?.is_resumed(), "{version:?}");
+        ensure!(
+            used(&first, "localhost", &tls).await?.is_resumed(),
+            "{version:?}"
+        );
     }
     Ok(())
 }
@@ -56,14 +62,19 @@ async fn a_client_is_shown_the_certificate_for_the_name_that_it_asks_for() -> Re
     let shown = async |name: &str| used(&balancer, name, &tls).await?.peer_certificate();
     let (ours, theirs) = (shown("balancer-1").await?, shown("web-2").await?);
     ensure!(ours != theirs, "one certificate for both names");
-    ensure!(shown("localhost").await? == ours, "the first that is good for it is ours");
+    ensure!(
+        shown("localhost").await? == ours,
+        "the first that is good for it is ours"
+    );
 
     // It is followed like our own.
     world.identity("web-2", "balancer")?;
     wait_until("another certificate", SOON, async || {
         // A session that goes on has the certificate that it began with.
         let tls = tls_of_client(world.authority.cert_pem(), &[]);
-        let Ok(tls) = tls.map(Arc::new) else { return false };
+        let Ok(tls) = tls.map(Arc::new) else {
+            return false;
+        };
         let raw = used(&balancer, "web-2", &tls).await;
         raw.and_then(|raw| raw.peer_certificate())
             .is_ok_and(|now| now != theirs)

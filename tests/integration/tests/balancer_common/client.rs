@@ -66,9 +66,7 @@ pub(crate) fn tls_of_client(
         [] => ClientConfig::builder(),
         versions => ClientConfig::builder_with_protocol_versions(versions),
     };
-    let mut config = builder
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }
@@ -90,7 +88,9 @@ impl Raw {
     ) -> Result<Raw> {
         stream.set_nodelay(true)?;
         let name = ServerName::try_from(name.to_owned())?;
-        Ok(Raw(TlsConnector::from(config).connect(name, stream).await?))
+        Ok(Raw(TlsConnector::from(config)
+            .connect(name, stream)
+            .await?))
     }
 
     /// Whether the handshake was a whole one, or went on with an earlier session.

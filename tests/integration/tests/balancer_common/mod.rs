@@ -61,13 +61,7 @@ impl World {
         // Both balancers of a pod have the same one.
         let tickets = ("tls_ticket_key", "k".repeat(43));
         let secrets = BTreeMap::from_iter((role == "balancer").then_some(tickets));
-        write_consumer(
-            &directory,
-            user,
-            self.authority.cert_pem(),
-            &leaf,
-            &secrets,
-        )?;
+        write_consumer(&directory, user, self.authority.cert_pem(), &leaf, &secrets)?;
         Ok(directory.join("current"))
     }
 
