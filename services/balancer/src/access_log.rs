@@ -22,6 +22,9 @@ use crate::termination::Termination;
 /// How much a worker gathers before it hands over.
 const BATCH_BYTES: usize = 65_536;
 
+/// More than most lines have.
+const LINE_BYTES: usize = 1024;
+
 /// What is said about a request.
 #[derive(Debug)]
 pub struct Line<'a> {
@@ -165,6 +168,9 @@ impl Lines {
             return;
         }
         let mut batch = self.batch.borrow_mut();
+        if batch.text.capacity() == 0 {
+            batch.text.reserve(BATCH_BYTES + LINE_BYTES);
+        }
         self.put(line, &mut batch.text);
         batch.lines += 1;
         if batch.text.len() >= BATCH_BYTES {
