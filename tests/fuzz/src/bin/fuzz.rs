@@ -152,7 +152,7 @@ impl Place {
         if !status.success() {
             told += &self.failure(&log)?;
         } else if keeps {
-            told += &format!(", {} inputs kept", self.keep()?);
+            told += &format!(", {} inputs in its corpus", self.keep()?);
         }
         // At once: others may be telling something, too.
         println!("{told}");
@@ -181,31 +181,27 @@ impl Place {
         ))
     }
 
-    /// Writes the corpus anew: of what is in it and was found, the least that reaches as many edges, less the seeds. Gives how many.
+    /// Adds to the corpus the fewest of what was found that reach what nothing in it does. Gives how many there are then. Nothing is
+    /// taken out, so that a diff says what came; who wants it smaller deletes the file before.
     fn keep(&self) -> Result<usize, Failure> {
-        let (least, candidates) = (
-            self.known.with_extension("least"),
-            self.known.with_extension("candidates"),
-        );
-        for directory in [&least, &candidates] {
-            fs::create_dir_all(directory)?;
-            empty(directory)?;
-        }
+        let all = self.known.with_extension("all");
+        fs::create_dir_all(&all)?;
+        empty(&all)?;
         let seeds = (self.target.seeds)();
-        unpack(&least, "seed", &seeds)?;
-        unpack(&candidates, "corpus", &kept(&self.corpus)?)?;
+        unpack(&all, "seed", &seeds)?;
+        unpack(&all, "corpus", &kept(&self.corpus)?)?;
         let merged = self
             .libfuzzer()
             // By edges, not by how often each was taken: that would be thousands.
-            .args(["-merge=1", "-use_counters=0"])
-            .args([&least, &candidates, &self.found])
+            .args(["-set_cover_merge=1", "-use_counters=0"])
+            .args([&all, &self.found])
             .stderr(Stdio::null())
             .status()?;
         if !merged.success() {
             return Err(format!("{}: merging failed", self.target.name).into());
         }
         let mut inputs = Vec::new();
-        for file in fs::read_dir(&least)? {
+        for file in fs::read_dir(&all)? {
             let input = fs::read(file?.path())?;
             if !seeds.contains(&input) {
                 inputs.push(input);

@@ -45,6 +45,7 @@ pub fn check_request_heads(data: &[u8]) {
     };
     assert!(sent.ends_with(&buffer), "what comes after the head is lost");
     check_names(head.fields(), |known| head.get(known));
+    check_words(&head);
     let whole = written_request(&head, Connection::Keep, |_| false);
     let drop = drops(shape.choice);
     for connection in CONNECTIONS {
@@ -136,6 +137,19 @@ fn check_names<'a>(
     for known in Known::ALL.iter().filter(|known| !seen.contains(known)) {
         assert_eq!(None, get(*known));
     }
+}
+
+/// The access log writes these as they are, between quotation marks.
+pub(super) fn check_words(head: &RequestHead) {
+    let words = [
+        head.method_bytes(),
+        head.path_bytes(),
+        head.authority_bytes(),
+    ];
+    let is_plain = |byte: &u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
+    assert!(words.concat().iter().all(is_plain), "{words:?}");
+    let (method, path, authority) = (head.method_str(), head.path(), head.authority());
+    assert_eq!([method, path, authority].map(str::as_bytes), words);
 }
 
 /// Some of the fields that are known by name, never the same ones.

@@ -74,6 +74,7 @@ fn check_head(parts: Parts<'_>, fields: &[(&[u8], &[u8])], limits: &Limits) {
         fields: expected.fields.clone(),
     };
     assert_eq!(expected, has, "the readers disagree");
+    heads::check_words(&head);
     let own = head.fields();
     let own: Vec<Field> = own.map(|(_, n, v)| (n.to_vec(), v.to_vec())).collect();
     let one_cookie = with_one_cookie(fields);
