@@ -150,7 +150,14 @@ async fn next(
             Poll::Ready(Some(Ok((request, respond)))) => {
                 return Poll::Ready(Event::Request(Box::new(request), respond));
             }
-            Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(Event::Over),
+            Poll::Ready(Some(Err(error))) => {
+                // What `h2` itself takes for a flood: resets, empty frames, header blocks without end.
+                if error.reason() == Some(Reason::ENHANCE_YOUR_CALM) {
+                    worker.edge.metrics.floods.inc();
+                }
+                return Poll::Ready(Event::Over);
+            }
+            Poll::Ready(None) => return Poll::Ready(Event::Over),
             Poll::Pending => {}
         }
         if watch.flood().is_some() {

@@ -72,6 +72,9 @@ fn run() -> Result<bool, Failure> {
         .try_fold(true, |all, outcome| Ok(all & outcome?))
 }
 
+/// Where libFuzzer's dice begin; without it, or with 0, each time elsewhere.
+const SEED: &str = "HOLDFAST_FUZZ_SEED";
+
 /// Where a target and its inputs are.
 struct Place {
     target: Target,
@@ -119,9 +122,12 @@ impl Place {
         let log_path = self.crashes.with_extension("log");
         let log = fs::File::create(&log_path)?;
         // An input takes far less than a millisecond; this machine may be busy all the same.
+        // Where the same is wanted every time, it begins with the same.
+        let seed = env::var(SEED).unwrap_or_else(|_| "0".to_owned());
         let status = self
             .libfuzzer()
             .arg(format!("-max_total_time={seconds}"))
+            .arg(format!("-seed={seed}"))
             .args(["-timeout=60", "-rss_limit_mb=2048", "-print_final_stats=1"])
             .arg(format!("-artifact_prefix={}/", self.crashes.display()))
             .arg(format!("-dict={HERE}/dict/{}.dict", self.target.dictionary))
