@@ -8,15 +8,19 @@ use std::future::{Future, poll_fn};
 use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use h2::server::{Builder, Connection, SendResponse};
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use futures::task::AtomicWaker;
+use h2::server::{Builder, SendResponse};
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use pingora_core::protocols::http::v2::server::default_h2_options;
-use tokio::task::spawn_local;
 use tokio_rustls::TlsStream;
 
 use crate::body::Content;
@@ -43,7 +47,40 @@ const SEND_BUFFER_BYTES: usize = 131_072;
 /// How long the last frames may take.
 const GOODBYE: Duration = Duration::from_millis(500);
 
-type Http2 = Connection<Watched, Bytes>;
+type Accepted = Result<(Request<RecvStream>, SendResponse<Bytes>), h2::Error>;
+
+/// Wakes a connection's task for what `h2` has to do, but not while that is looked after anyway: a request that is served within the
+/// task would wake it for each frame that it sends.
+#[derive(Debug, Default)]
+struct Relay {
+    task: AtomicWaker,
+    is_polling: AtomicBool,
+    is_woken: AtomicBool,
+}
+
+impl Relay {
+    /// Whether there was a call since the last time that this was asked.
+    fn was_woken(&self) -> bool {
+        self.is_woken.swap(false, Ordering::AcqRel)
+    }
+
+    fn set_polling(&self, is: bool) {
+        self.is_polling.store(is, Ordering::Release);
+    }
+}
+
+impl Wake for Relay {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.is_woken.store(true, Ordering::Release);
+        if !self.is_polling.load(Ordering::Acquire) {
+            self.task.wake();
+        }
+    }
+}
 
 /// What has happened on a connection.
 enum Event {
@@ -68,6 +105,10 @@ pub async fn serve(worker: &Rc<Worker>, stream: TlsStream<Socket>, client: IpAdd
     };
     let asked = Cell::new(false);
     let mut announced = pin!(announced(worker, &asked));
+    let relay = Arc::new(Relay::default());
+    let waker = Waker::from(Arc::clone(&relay));
+    // Requests are served within the connection's task: a task for each would cost more than serving it.
+    let mut requests = FuturesUnordered::new();
     let mut is_going = false;
     let mut not_before = 0;
     loop {
@@ -75,21 +116,27 @@ pub async fn serve(worker: &Rc<Worker>, stream: TlsStream<Socket>, client: IpAdd
             true => None,
             false => Some(announced.as_mut()),
         };
-        match next(
-            worker,
-            &mut connection,
-            &watch,
-            (&alarm, not_before),
-            announced,
-        )
-        .await
-        {
+        let drive = |context: &mut Context<'_>| {
+            relay.task.register(context.waker());
+            relay.set_polling(true);
+            let mut inner = Context::from_waker(&waker);
+            let accepted = loop {
+                while let Poll::Ready(Some(())) = requests.poll_next_unpin(context) {}
+                let accepted = connection.poll_accept(&mut inner);
+                if accepted.is_ready() || !relay.was_woken() {
+                    break accepted;
+                }
+            };
+            relay.set_polling(false);
+            accepted
+        };
+        let event = next(worker, drive, &watch, (&alarm, not_before), announced).await;
+        match event {
             Event::Request(request, respond) => {
                 asked.set(true);
                 let (worker, stream) = (Rc::clone(worker), watch.stream());
                 let serve = serve_request(worker, request, respond, client, stream);
-                // A task is moved several times while it is made.
-                spawn_local(Box::pin(serve));
+                requests.push(Box::pin(serve));
             }
             Event::Announced | Event::Late if !is_going => {
                 is_going = true;
@@ -138,7 +185,7 @@ async fn announced(worker: &Worker, asked: &Cell<bool>) {
 
 async fn next(
     worker: &Worker,
-    connection: &mut Http2,
+    mut drive: impl FnMut(&mut Context<'_>) -> Poll<Option<Accepted>>,
     watch: &Watch,
     (alarm, not_before): (&Alarm, Moment),
     mut announced: Option<std::pin::Pin<&mut impl Future<Output = ()>>>,
@@ -146,7 +193,7 @@ async fn next(
     let config = &worker.edge.config.request;
     let idle_ms = config.keep_alive_s.saturating_mul(1000);
     poll_fn(|context| {
-        match connection.poll_accept(context) {
+        match drive(context) {
             Poll::Ready(Some(Ok((request, respond)))) => {
                 return Poll::Ready(Event::Request(Box::new(request), respond));
             }

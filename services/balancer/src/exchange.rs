@@ -27,7 +27,6 @@ use crate::http1::{
     write_end_of_chunks, write_field, write_request_head,
 };
 use crate::lease::Lease;
-use crate::names::host_of;
 use crate::problem::Problem;
 use crate::record::Record;
 use crate::replay::Replay;
@@ -177,7 +176,7 @@ impl<C: Client> Exchange<'_, C> {
             return Some((Problem::MethodNotAllowed, Termination::Refused));
         }
         if edge.config.edge.refuse_unknown_hosts
-            && !host_of(self.head.authority()).is_some_and(|host| edge.names.load().contains(host))
+            && !self.worker.is_ours(self.head.authority_bytes())
         {
             return Some((Problem::MisdirectedRequest, Termination::Refused));
         }

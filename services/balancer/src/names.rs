@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -69,6 +70,29 @@ impl Names {
     }
 }
 
+/// The last authority that was found to be ours: most requests of a worker are for the same one.
+#[derive(Debug, Default)]
+pub struct LastFound {
+    names: Arc<Names>,
+    authority: Vec<u8>,
+}
+
+impl LastFound {
+    /// Whether the host in `authority` is one of `names`.
+    pub fn is_among(&mut self, authority: &[u8], names: &Arc<Names>) -> bool {
+        if Arc::ptr_eq(&self.names, names) && self.authority == authority {
+            return true;
+        }
+        let host = std::str::from_utf8(authority).ok().and_then(host_of);
+        let is = host.is_some_and(|host| names.contains(host));
+        if is {
+            self.names = Arc::clone(names);
+            self.authority = authority.to_vec();
+        }
+        is
+    }
+}
+
 /// The host in an authority (`host`, `host:port`, `[::1]:port`), without brackets; `None` if it is not one.
 pub fn host_of(authority: &str) -> Option<&str> {
     let (host, port) = match authority.strip_prefix('[') {
@@ -114,6 +138,18 @@ mod tests {
         }
         for other in ["example.org", "localhost.example.org", "127.0.0.2", ""] {
             assert!(!names().contains(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn what_was_found_is_asked_again_when_the_names_change() {
+        let (ours, none) = (Arc::new(names()), Arc::new(Names::default()));
+        let mut last = LastFound::default();
+        assert!(!last.is_among(b"", &ours) && !last.is_among(b"other", &ours));
+        for _ in 0..2 {
+            assert!(last.is_among(b"localhost:8443", &ours));
+            assert!(!last.is_among(b"localhost:8443", &none));
+            assert!(!last.is_among(b"localhost:x", &ours));
         }
     }
 

@@ -24,6 +24,7 @@ use crate::backend_connection::BackendConnection;
 use crate::clock::{Clock, TICK};
 use crate::edge::Edge;
 use crate::http1::ResponseHead;
+use crate::names::LastFound;
 use crate::pool::Pool;
 
 /// A buffer that has grown beyond this is not kept.
@@ -63,6 +64,7 @@ pub struct Worker {
     wall: Cell<(Instant, SystemTime)>,
     buffers: RefCell<Vec<Vec<u8>>>,
     answer_room: RefCell<Vec<ResponseHead>>,
+    last_host: RefCell<LastFound>,
 }
 
 impl Worker {
@@ -76,6 +78,7 @@ impl Worker {
             wall: Cell::new((Instant::now(), SystemTime::now())),
             buffers: RefCell::default(),
             answer_room: RefCell::default(),
+            last_host: RefCell::default(),
             edge: Arc::clone(edge),
         })
     }
@@ -84,6 +87,12 @@ impl Worker {
     pub fn wall(&self, at: Instant) -> SystemTime {
         let (then, wall) = self.wall.get();
         wall + at.saturating_duration_since(then)
+    }
+
+    /// Whether a request for this authority has come to the right place.
+    pub fn is_ours(&self, authority: &[u8]) -> bool {
+        let names = self.edge.names.load();
+        self.last_host.borrow_mut().is_among(authority, &names)
     }
 
     /// An empty buffer.

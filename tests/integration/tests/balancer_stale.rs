@@ -167,7 +167,8 @@ async fn post(balancer: &Balancer, is_two: bool, path: &str) -> Result<u16> {
         let two = balancer.two(65_535).await?;
         let request = balancer.request("POST", path).body(())?;
         let (answer, mut stream) = two.ready().await?.send_request(request, false)?;
-        stream.send_data(Bytes::from_static(b"once"), true)?;
+        // Where the backend breaks off after the head, the answer may be there already, and the stream over.
+        let _ = stream.send_data(Bytes::from_static(b"once"), true);
         return Ok(timeout(SOON, answer).await??.status().as_u16());
     }
     let mut wire = balancer.wire().await?;
