@@ -120,13 +120,22 @@ pub async fn serve(worker: &Rc<Worker>, stream: TlsStream<Socket>, client: IpAdd
             relay.task.register(context.waker());
             relay.set_polling(true);
             let mut inner = Context::from_waker(&waker);
-            let accepted = loop {
+            let (mut accepted, mut is_woken) = (Poll::Pending, false);
+            // Once more for what comes in between, but not again and again: whoever has had enough for now, as the run-time has it, wakes
+            // itself, and others must get their turn.
+            for _ in 0..2 {
                 while let Poll::Ready(Some(())) = requests.poll_next_unpin(context) {}
-                let accepted = connection.poll_accept(&mut inner);
-                if accepted.is_ready() || !relay.was_woken() {
-                    break accepted;
+                // What they have asked for is done now.
+                relay.was_woken();
+                accepted = connection.poll_accept(&mut inner);
+                is_woken = relay.was_woken();
+                if accepted.is_ready() || !is_woken {
+                    break;
                 }
-            };
+            }
+            if is_woken {
+                context.waker().wake_by_ref();
+            }
             relay.set_polling(false);
             accepted
         };

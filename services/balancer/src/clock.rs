@@ -91,11 +91,6 @@ impl Clock {
 }
 
 impl Alarm {
-    /// The clock.
-    pub fn clock(&self) -> &Rc<Clock> {
-        &self.clock
-    }
-
     /// Waits for `future`, but not beyond `due`: then there is an error. What is ready in the same moment wins.
     pub fn until<F: Future>(&self, due: Moment, future: F) -> Until<'_, F> {
         Until {

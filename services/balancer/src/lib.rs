@@ -1,4 +1,4 @@
-//! The edge: a least-connections HTTPS balancer on pingora.
+//! The edge: a least-connections HTTPS balancer on pingora-core.
 //!
 //! It terminates TLS, chooses for each request the backend with the fewest in flight, passes it on over mutual TLS, and tries another
 //! backend where that cannot do harm (invariants 1 and 2). It is not a router: every backend serves everything. It holds no state that

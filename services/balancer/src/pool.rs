@@ -64,9 +64,4 @@ impl Pool {
             of_backend.drain(..old);
         }
     }
-
-    /// How many there are.
-    pub fn count(&self) -> usize {
-        self.idle.borrow().iter().map(Vec::len).sum()
-    }
 }

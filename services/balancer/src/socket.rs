@@ -51,11 +51,6 @@ impl Socket {
         }
     }
 
-    /// The connection.
-    pub fn tcp(&self) -> &TcpStream {
-        &self.tcp
-    }
-
     /// How many bytes were handed to the kernel so far.
     pub fn written(&self) -> u64 {
         self.written

@@ -164,11 +164,6 @@ impl RequestHead {
     pub fn get(&self, known: Known) -> Option<&[u8]> {
         self.fields.get(known)
     }
-
-    /// How many bytes the head had.
-    pub fn bytes_len(&self) -> usize {
-        self.fields.bytes.len()
-    }
 }
 
 /// Path and query of a whole URI that has no path.

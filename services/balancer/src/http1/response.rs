@@ -146,11 +146,6 @@ impl ResponseHead {
     pub fn version_minor(&self) -> u8 {
         self.version_minor
     }
-
-    /// How many bytes the head had.
-    pub fn bytes_len(&self) -> usize {
-        self.fields.bytes.len()
-    }
 }
 
 /// `HTTP/1.1 200 `
