@@ -37,10 +37,11 @@ use crate::socket::Socket;
 use crate::stamp::Stamp;
 use crate::termination::Termination;
 use crate::tunnel::End;
-use crate::watched::{self, Watch, Watched};
+use crate::watched::{self, Watch, Watched, Wire};
 use crate::worker::{Phase, Worker};
 
-/// How much of all requests' content together may be on its way to us.
+/// How much of a request's content may be on its way to us, and of all of a connection's together.
+const STREAM_WINDOW_BYTES: u32 = 131_072;
 const CONNECTION_WINDOW_BYTES: u32 = 262_144;
 /// How much of an answer may wait here for the client to take it.
 const SEND_BUFFER_BYTES: usize = 131_072;
@@ -98,7 +99,8 @@ pub async fn serve(worker: &Rc<Worker>, stream: TlsStream<Socket>, client: IpAdd
     let config = &worker.edge.config.request;
     let watch = Watch::new(&worker.clock, config);
     let alarm = worker.clock.alarm();
-    let handshake = options(worker).handshake(Watched::new(stream, &watch));
+    let wire = Wire::new(worker, stream);
+    let handshake = options(worker).handshake(Watched::new(&wire, &watch));
     let limit = ms(config.header_timeout_ms);
     let Ok(Ok(mut connection)) = alarm.within(limit, handshake).await else {
         return;
@@ -137,7 +139,13 @@ pub async fn serve(worker: &Rc<Worker>, stream: TlsStream<Socket>, client: IpAdd
                 context.waker().wake_by_ref();
             }
             relay.set_polling(false);
-            accepted
+            if accepted.is_ready() {
+                return accepted;
+            }
+            match wire.borrow_mut().poll_out(context) {
+                Poll::Ready(Err(_)) => Poll::Ready(None),
+                Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+            }
         };
         let event = next(worker, drive, &watch, (&alarm, not_before), announced).await;
         match event {
@@ -174,6 +182,7 @@ fn options(worker: &Worker) -> Builder {
         .max_concurrent_streams(config.http2_streams_max)
         // What is larger than we take is answered by us, as long as it is not much larger.
         .max_header_list_size(config.header_bytes_max.saturating_mul(2))
+        .initial_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_send_buffer_size(SEND_BUFFER_BYTES);
     options

@@ -38,7 +38,7 @@ use crate::worker::Worker;
 /// What is gathered before it is written.
 const GATHER_BYTES: usize = 65_536;
 /// What is not copied for being written together with what comes after it.
-const COPY_BYTES_MAX: usize = 8_192;
+const COPY_BYTES_MAX: usize = 32_768;
 /// Interim answers to one request; a backend that sends more is not to be believed.
 const INTERIM_MAX: usize = 100;
 

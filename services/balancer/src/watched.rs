@@ -1,4 +1,5 @@
-//! The bytes of an HTTP/2 client on their way to `h2`: counted frame by frame against a budget, and timed where a frame is not whole.
+//! The bytes of an HTTP/2 client on their way to `h2`, counted frame by frame against a budget, and timed where a frame is not whole; and
+//! those of `h2` on their way to the client, gathered.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -13,6 +14,7 @@ use crate::clock::{Clock, Moment};
 use crate::config::Request;
 use crate::frame_budget::{Flood, FrameBudget, Limits};
 use crate::socket::Socket;
+use crate::worker::Worker;
 
 /// What is known of a connection by looking at its bytes, and who is at work on it.
 #[derive(Debug)]
@@ -138,18 +140,74 @@ impl Drop for Stream {
     }
 }
 
-/// A connection whose reads are watched.
+/// What an HTTP/2 connection has written and the kernel has not: `h2` writes each frame by itself, and what several requests have to say
+/// at the same time goes out together, once whoever drives the connection has heard them all.
+#[derive(Debug)]
+pub struct Wire {
+    worker: Rc<Worker>,
+    io: TlsStream<Socket>,
+    out: Vec<u8>,
+    /// How much of it TLS has taken.
+    taken: usize,
+}
+
+impl Wire {
+    /// Of a connection on which nothing was written yet.
+    pub fn new(worker: &Rc<Worker>, io: TlsStream<Socket>) -> Rc<RefCell<Wire>> {
+        Rc::new(RefCell::new(Wire {
+            worker: Rc::clone(worker),
+            io,
+            out: Vec::new(),
+            taken: 0,
+        }))
+    }
+
+    /// Hands all of it to the kernel.
+    ///
+    /// # Errors
+    /// What the kernel or TLS says.
+    pub fn poll_out(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.taken < self.out.len() {
+            let rest = &self.out[self.taken..];
+            match ready!(Pin::new(&mut self.io).poll_write(context, rest))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                taken => self.taken += taken,
+            }
+        }
+        if !self.out.is_empty() {
+            self.worker.buffer_back(std::mem::take(&mut self.out));
+            self.taken = 0;
+        }
+        Pin::new(&mut self.io).poll_flush(context)
+    }
+
+    /// Makes room for more; there is none while the client does not take what is here.
+    fn poll_room(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.out.len() - self.taken >= GATHER_BYTES {
+            ready!(self.poll_out(context))?;
+        }
+        if self.out.capacity() == 0 {
+            self.out = self.worker.buffer();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// How much is gathered at most before it is written.
+const GATHER_BYTES: usize = 65_536;
+
+/// A connection whose reads are watched, and whose writes are gathered.
 #[derive(Debug)]
 pub struct Watched {
-    io: TlsStream<Socket>,
+    wire: Rc<RefCell<Wire>>,
     watch: Rc<Watch>,
 }
 
 impl Watched {
-    /// Lets `watch` see what comes.
-    pub fn new(io: TlsStream<Socket>, watch: &Rc<Watch>) -> Watched {
+    /// Lets `watch` see what comes on `wire`.
+    pub fn new(wire: &Rc<RefCell<Wire>>, watch: &Rc<Watch>) -> Watched {
         Watched {
-            io,
+            wire: Rc::clone(wire),
             watch: Rc::clone(watch),
         }
     }
@@ -157,7 +215,7 @@ impl Watched {
 
 impl AsyncRead for Watched {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
@@ -169,7 +227,7 @@ impl AsyncRead for Watched {
             return Poll::Pending;
         }
         let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.io).poll_read(context, buffer))?;
+        ready!(Pin::new(&mut self.wire.borrow_mut().io).poll_read(context, buffer))?;
         self.watch.saw(&buffer.filled()[before..]);
         Poll::Ready(Ok(()))
     }
@@ -177,30 +235,42 @@ impl AsyncRead for Watched {
 
 impl AsyncWrite for Watched {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(context, bytes)
+        let mut wire = self.wire.borrow_mut();
+        ready!(wire.poll_room(context))?;
+        wire.out.extend_from_slice(bytes);
+        Poll::Ready(Ok(bytes.len()))
     }
 
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         context: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(context, parts)
+        let mut wire = self.wire.borrow_mut();
+        ready!(wire.poll_room(context))?;
+        let before = wire.out.len();
+        for part in parts {
+            wire.out.extend_from_slice(part);
+        }
+        Poll::Ready(Ok(wire.out.len() - before))
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
+        true
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(context)
+    /// What was written is on its way: see [`Wire::poll_out`].
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(context)
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut wire = self.wire.borrow_mut();
+        ready!(wire.poll_out(context))?;
+        Pin::new(&mut wire.io).poll_shutdown(context)
     }
 }
