@@ -34,7 +34,6 @@ pub struct BackendConnection {
     pub idle_since: Cell<Moment>,
     /// What had been written before this request.
     before: Cell<u64>,
-    was_used: Cell<bool>,
     has_answered: Cell<bool>,
 }
 
@@ -66,16 +65,14 @@ impl BackendConnection {
             generation,
             idle_since: Cell::new(0),
             before: Cell::new(0),
-            was_used: Cell::new(false),
             has_answered: Cell::new(false),
         }
     }
 
-    /// A request begins here; tells whether the connection has had one before.
-    pub fn begin(&self) -> bool {
+    /// A request begins here.
+    pub fn begin(&self) {
         self.before.set(self.stream.written());
         self.has_answered.set(false);
-        self.was_used.replace(true)
     }
 
     /// Writes a part of the request.

@@ -66,7 +66,7 @@ pub trait Client {
 
     /// Puts the head of a backend's answer; `is_last` where no other request may follow it. If not all of the request's content was
     /// read by now, that may be so anyway.
-    fn put_head(&self, record: &Record, head: &ResponseHead, stamp: &Stamp<'_>, is_last: bool);
+    fn put_head(&self, head: &ResponseHead, stamp: &Stamp<'_>, is_last: bool);
 
     /// Puts content of the answer.
     fn put_data(&self, data: Bytes) -> impl Future<Output = Result<(), ClientFault>>;

@@ -19,17 +19,15 @@ use crate::http1::{
     self, Connection, Framing, Refusal, RequestHead, ResponseHead, Trailers, write_chunk,
     write_end_of_chunks, write_field, write_response_head,
 };
-use crate::pace::{Pace, Rate};
+use crate::pace::Pace;
 use crate::problem::Problem;
 use crate::record::{Protocol, Record};
 use crate::stamp::Stamp;
-use crate::stream::Stream;
+use crate::stream::{GATHER_BYTES, Stream};
 use crate::termination::Termination;
 use crate::tunnel::End;
 use crate::worker::Worker;
 
-/// What is gathered before it is written.
-const GATHER_BYTES: usize = 65_536;
 /// What is not copied for being written together with what comes after it.
 const COPY_BYTES_MAX: usize = 8_192;
 /// How long and how much is read after the last answer, so that the client reads it instead of a reset.
@@ -54,11 +52,10 @@ struct H1<'a> {
     is_body_read: Cell<bool>,
     version_minor: Cell<u8>,
     may_keep: Cell<bool>,
-    sending: Cell<Pace>,
-    taking: Cell<Pace>,
+    sending: Pace,
+    taking: Pace,
     /// How the content of the answer is delimited.
     framing: Cell<Framing>,
-    is_answered: Cell<bool>,
     is_whole: Cell<bool>,
 }
 
@@ -87,10 +84,9 @@ pub async fn serve(worker: &Rc<Worker>, stream: Stream, client: IpAddr) {
         is_body_read: Cell::new(true),
         version_minor: Cell::new(1),
         may_keep: Cell::new(false),
-        sending: Cell::default(),
-        taking: Cell::default(),
+        sending: Pace::default(),
+        taking: Pace::default(),
         framing: Cell::new(Framing::None),
-        is_answered: Cell::new(false),
         is_whole: Cell::new(false),
     };
     let mut room = None;
@@ -108,12 +104,7 @@ pub async fn serve(worker: &Rc<Worker>, stream: Stream, client: IpAddr) {
                 fate
             }
             Arrived::Refused(refusal) => {
-                let end = match refusal {
-                    Refusal::HeadTooLarge | Refusal::TooManyFields | Refusal::TargetTooLong => {
-                        Termination::TooLarge
-                    }
-                    _ => Termination::ParseError,
-                };
+                let end = Termination::of(refusal);
                 h1.refuse(Problem::of(refusal), Some(refusal), end).await
             }
             Arrived::Late => {
@@ -188,10 +179,9 @@ impl H1<'_> {
         self.version_minor
             .set(head.map_or(1, RequestHead::version_minor));
         self.may_keep.set(head.is_some_and(RequestHead::keep_alive));
-        self.sending.set(Pace::default());
-        self.taking.set(Pace::default());
+        self.sending.begin();
+        self.taking.begin();
         self.framing.set(Framing::None);
-        self.is_answered.set(false);
         self.is_whole.set(false);
         *self.out.borrow_mut() = self.worker.buffer();
     }
@@ -205,14 +195,6 @@ impl H1<'_> {
             record.refused(refusal);
         }
         answer(self.worker, self, &record, problem, refusal, true).await
-    }
-
-    fn rate(&self) -> Rate {
-        let config = &self.worker.edge.config.request;
-        Rate {
-            bytes_per_s: config.rate_min_bytes_per_s,
-            grace_ms: config.rate_grace_ms,
-        }
     }
 
     /// Takes what is left of the content and is at hand; tells whether that was all.
@@ -259,10 +241,8 @@ impl H1<'_> {
             Poll::Pending => {
                 let written = self.stream.written();
                 if written != seen {
-                    let mut taking = self.taking.get();
                     let moved = usize::try_from(written - seen).unwrap_or(usize::MAX);
-                    taking.moved(clock.now() - began, moved);
-                    self.taking.set(taking);
+                    self.taking.moved(clock.now() - began, moved);
                     (began, due, seen) = (clock.now(), self.step_due(), written);
                 }
                 let late = self.writing.poll_due(due, context);
@@ -275,9 +255,9 @@ impl H1<'_> {
     /// When a client that takes nothing is too slow.
     fn step_due(&self) -> Moment {
         let clock = &self.worker.clock;
-        let limit = ms(self.worker.edge.config.request.write_timeout_ms);
-        let paced = self.taking.get().due(clock.now(), self.rate());
-        clock.after(limit).min(paced)
+        let config = &self.worker.edge.config.request;
+        let paced = self.taking.due(clock.now(), config.rate());
+        clock.after(ms(config.write_timeout_ms)).min(paced)
     }
 
     /// Closes our half, then reads on for a while: what the client is still sending would be answered by a reset otherwise, which can
@@ -310,7 +290,8 @@ impl Client for H1<'_> {
 
     async fn content(&self) -> Result<Content, ClientFault> {
         let clock = &self.worker.clock;
-        let limit = ms(self.worker.edge.config.request.body_idle_timeout_ms);
+        let config = &self.worker.edge.config.request;
+        let limit = ms(config.body_idle_timeout_ms);
         loop {
             let next = self
                 .body
@@ -327,17 +308,13 @@ impl Client for H1<'_> {
             let began = clock.now();
             let due = clock
                 .after(limit)
-                .min(self.sending.get().due(began, self.rate()));
+                .min(self.sending.due(began, config.rate()));
             match self
                 .reading
                 .until(due, self.stream.read(&self.buffer))
                 .await
             {
-                Ok(Ok(read @ 1..)) => {
-                    let mut sending = self.sending.get();
-                    sending.moved(clock.now() - began, read);
-                    self.sending.set(sending);
-                }
+                Ok(Ok(read @ 1..)) => self.sending.moved(clock.now() - began, read),
                 Ok(Ok(0) | Err(_)) => return Err(ClientFault::Gone),
                 Err(_) => return Err(ClientFault::SlowSender),
             }
@@ -374,7 +351,7 @@ impl Client for H1<'_> {
         }
     }
 
-    fn put_head(&self, _: &Record, head: &ResponseHead, stamp: &Stamp<'_>, is_last: bool) {
+    fn put_head(&self, head: &ResponseHead, stamp: &Stamp<'_>, is_last: bool) {
         let framing = head.framing_to(self.version_minor.get());
         // What is still to come of the content would be read as a request.
         let is_last = is_last || !self.is_body_read.get();
@@ -383,7 +360,6 @@ impl Client for H1<'_> {
             None => self.connection(is_last, framing),
         };
         self.framing.set(framing);
-        self.is_answered.set(true);
         let mut out = self.out.borrow_mut();
         write_response_head(head, framing, connection, is_not_from_backends, &mut out);
         stamp.write(&self.worker.edge, &mut out);
@@ -430,27 +406,16 @@ impl Client for H1<'_> {
     fn put_own(&self, record: &Record, own: OwnAnswer, stamp: &Stamp<'_>, is_last: bool) {
         let is_last = !self.skip_content() || is_last;
         let connection = self.connection(is_last, Framing::None);
-        self.is_answered.set(true);
         let mut out = self.out.borrow_mut();
         out.clear();
         let reason = own.status.canonical_reason().unwrap_or_default();
-        out.extend_from_slice(
-            format!(
-                "HTTP/1.1 {} {reason}\r\ncontent-length: {}\r\n",
-                own.status.as_u16(),
-                own.body.len()
-            )
-            .as_bytes(),
-        );
+        out.extend_from_slice(format!("HTTP/1.1 {} {reason}\r\n", own.status.as_u16()).as_bytes());
+        http1::write_framing(Framing::Length(own.body.len() as u64), &mut out);
         for (name, value) in &own.fields {
             write_field(name.as_bytes(), value.as_bytes(), &mut out);
         }
         stamp.write(&self.worker.edge, &mut out);
-        match connection {
-            Connection::SayKeep => write_field(b"connection", b"keep-alive", &mut out),
-            Connection::Close => write_field(b"connection", b"close", &mut out),
-            Connection::Keep | Connection::Upgrade => {}
-        }
+        http1::write_connection(connection, None, &mut out);
         http1::end_head(&mut out);
         if has_body(record.head.as_ref()) {
             record.sent_bytes.set(own.body.len() as u64);

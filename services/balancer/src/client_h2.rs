@@ -30,7 +30,7 @@ use crate::edge::ms;
 use crate::exchange::{answer, exchange};
 use crate::headers::is_not_from_backends;
 use crate::http1::{Framing, Parts, Refusal, RequestHead, ResponseHead, Trailers, fields_to_pass};
-use crate::pace::{Pace, Rate};
+use crate::pace::Pace;
 use crate::problem::Problem;
 use crate::record::{Protocol, Record};
 use crate::socket::Socket;
@@ -260,7 +260,6 @@ async fn serve_request(
         worker,
         respond: RefCell::new(respond),
         sending: RefCell::new(None),
-        is_body_read: Cell::new(receiving.is_end_stream()),
         receiving: RefCell::new(receiving),
         held: Cell::new(0),
         head: RefCell::new(None),
@@ -269,8 +268,8 @@ async fn serve_request(
         reading: worker.clock.alarm(),
         writing: worker.clock.alarm(),
         total: worker.clock.alarm(),
-        pace_in: Cell::default(),
-        pace_out: Cell::default(),
+        pace_in: Pace::default(),
+        pace_out: Pace::default(),
         stream: &stream,
     };
     match head {
@@ -280,12 +279,7 @@ async fn serve_request(
         }
         Err(refusal) => {
             let record = Record::new(worker, client, Protocol::Http2, None);
-            record.ends(match refusal {
-                Refusal::HeadTooLarge | Refusal::TooManyFields | Refusal::TargetTooLong => {
-                    Termination::TooLarge
-                }
-                _ => Termination::ParseError,
-            });
+            record.ends(Termination::of(refusal));
             record.refused(refusal);
             let problem = Problem::of(refusal);
             answer(worker, &h2, &record, problem, Some(refusal), false).await;
@@ -323,7 +317,6 @@ struct H2<'a> {
     /// Once the head was sent.
     sending: RefCell<Option<SendStream<Bytes>>>,
     receiving: RefCell<RecvStream>,
-    is_body_read: Cell<bool>,
     /// Content that was given out, and whose room in the window was not given back yet.
     held: Cell<usize>,
     /// A head that was put and not sent.
@@ -334,20 +327,12 @@ struct H2<'a> {
     reading: Alarm,
     writing: Alarm,
     total: Alarm,
-    pace_in: Cell<Pace>,
-    pace_out: Cell<Pace>,
+    pace_in: Pace,
+    pace_out: Pace,
     stream: &'a watched::Stream,
 }
 
 impl H2<'_> {
-    fn rate(&self) -> Rate {
-        let config = &self.worker.edge.config.request;
-        Rate {
-            bytes_per_s: config.rate_min_bytes_per_s,
-            grace_ms: config.rate_grace_ms,
-        }
-    }
-
     /// Sends the head that was put, if one was; tells whether the stream has ended with it.
     fn send_head(&self, is_all: bool) -> Result<bool, ClientFault> {
         let Some(head) = self.head.borrow_mut().take() else {
@@ -406,10 +391,11 @@ impl H2<'_> {
             room => return Ok(room),
         }
         let clock = &self.worker.clock;
-        let limit = ms(self.worker.edge.config.request.write_timeout_ms);
+        let config = &self.worker.edge.config.request;
         let began = clock.now();
-        let pace = self.pace_out.get();
-        let due = clock.after(limit).min(pace.due(began, self.rate()));
+        let due = clock
+            .after(ms(config.write_timeout_ms))
+            .min(self.pace_out.due(began, config.rate()));
         let grown = poll_fn(|context| {
             let mut sending = self.sending.borrow_mut();
             let Some(sending) = &mut *sending else {
@@ -429,9 +415,7 @@ impl H2<'_> {
         match self.writing.until(due, grown).await {
             Ok(room) => {
                 let room = room?;
-                let mut pace = pace;
-                pace.moved(clock.now() - began, room.min(wanted));
-                self.pace_out.set(pace);
+                self.pace_out.moved(clock.now() - began, room.min(wanted));
                 Ok(room)
             }
             Err(_) => Err(ClientFault::SlowReader),
@@ -472,24 +456,24 @@ impl Client for H2<'_> {
     async fn content(&self) -> Result<Content, ClientFault> {
         self.release();
         let clock = &self.worker.clock;
-        let limit = ms(self.worker.edge.config.request.body_idle_timeout_ms);
+        let config = &self.worker.edge.config.request;
+        let limit = ms(config.body_idle_timeout_ms);
         loop {
-            let (began, pace) = (clock.now(), self.pace_in.get());
-            let due = clock.after(limit).min(pace.due(began, self.rate()));
+            let began = clock.now();
+            let due = clock
+                .after(limit)
+                .min(self.pace_in.due(began, config.rate()));
             let data = poll_fn(|context| self.receiving.borrow_mut().poll_data(context));
             match self.reading.until(due, data).await {
                 Ok(Some(Ok(data))) if data.is_empty() => {}
                 Ok(Some(Ok(data))) => {
-                    let mut pace = pace;
-                    pace.moved(clock.now() - began, data.len());
-                    self.pace_in.set(pace);
+                    self.pace_in.moved(clock.now() - began, data.len());
                     self.held.set(data.len());
                     return Ok(Content::Data(data));
                 }
                 Ok(Some(Err(_))) => return Err(ClientFault::Gone),
                 Ok(None) => {
                     let trailers = self.trailers().await?;
-                    self.is_body_read.set(true);
                     return Ok(Content::End(trailers));
                 }
                 Err(_) => return Err(ClientFault::SlowSender),
@@ -514,7 +498,7 @@ impl Client for H2<'_> {
         let _ = self.respond.borrow_mut().send_informational(interim);
     }
 
-    fn put_head(&self, _: &Record, head: &ResponseHead, stamp: &Stamp<'_>, _: bool) {
+    fn put_head(&self, head: &ResponseHead, stamp: &Stamp<'_>, _: bool) {
         let mut response = Response::new(());
         *response.status_mut() = head.status();
         let fields = response.headers_mut();

@@ -12,6 +12,7 @@ use telemetry::traces::TracesConfig;
 
 use crate::health::Policy;
 use crate::http1::{FIELDS_CAP, Limits};
+use crate::pace::Rate;
 
 /// An idle connection older than this may already be closed by a web server (axum's own time is 30 s).
 const IDLE_S_MAX: u64 = 20;
@@ -94,6 +95,16 @@ pub struct Request {
     pub keep_alive_s: u64,
     pub http2_streams_max: u32,
     pub upgrades: Vec<String>,
+}
+
+impl Request {
+    /// The least that a client must move.
+    pub fn rate(&self) -> Rate {
+        Rate {
+            bytes_per_s: self.rate_min_bytes_per_s,
+            grace_ms: self.rate_grace_ms,
+        }
+    }
 }
 
 /// How backends are spoken to.

@@ -31,12 +31,11 @@ use crate::problem::Problem;
 use crate::record::Record;
 use crate::replay::Replay;
 use crate::retry::{self, Failed, Sent};
+use crate::stream::GATHER_BYTES;
 use crate::termination::Termination;
 use crate::tunnel::{self, End};
 use crate::worker::Worker;
 
-/// What is gathered before it is written.
-const GATHER_BYTES: usize = 65_536;
 /// What is not copied for being written together with what comes after it.
 const COPY_BYTES_MAX: usize = 32_768;
 /// Interim answers to one request; a backend that sends more is not to be believed.
@@ -487,7 +486,7 @@ impl<C: Client> Exchange<'_, C> {
             };
             self.record.answered(backend, head.status().as_u16());
             let stamp = self.record.stamp(Some(backend));
-            self.client.put_head(self.record, &head, &stamp, true);
+            self.client.put_head(&head, &stamp, true);
             self.is_tunnel.set(true);
             self.client.flush().await?;
             self.record.ends(Termination::Completed);
@@ -497,7 +496,7 @@ impl<C: Client> Exchange<'_, C> {
         self.record.answered(backend, head.status().as_u16());
         let is_last = edge.traffic.is_stopping();
         let stamp = self.record.stamp(Some(backend));
-        self.client.put_head(self.record, &head, &stamp, is_last);
+        self.client.put_head(&head, &stamp, is_last);
         let limit = ms(edge.config.backend.answer_timeout_ms);
         let mut body = Body::new(head.framing());
         let trailers = loop {

@@ -2,6 +2,8 @@
 //!
 //! Only the time in which we wait for the client counts, so a slow backend is nobody's fault here.
 
+use std::cell::Cell;
+
 use crate::clock::Moment;
 
 /// The least that a client must move in one direction.
@@ -14,17 +16,25 @@ pub struct Rate {
 }
 
 /// One direction of one message.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Pace {
-    waited_ms: u64,
-    bytes: u64,
+    waited_ms: Cell<u64>,
+    bytes: Cell<u64>,
 }
 
 impl Pace {
+    /// Another message begins.
+    pub fn begin(&self) {
+        self.waited_ms.set(0);
+        self.bytes.set(0);
+    }
+
     /// A wait has ended with so many bytes.
-    pub fn moved(&mut self, waited_ms: u64, bytes: usize) {
-        self.waited_ms = self.waited_ms.saturating_add(waited_ms);
-        self.bytes = self.bytes.saturating_add(bytes as u64);
+    pub fn moved(&self, waited_ms: u64, bytes: usize) {
+        let waited_ms = self.waited_ms.get().saturating_add(waited_ms);
+        self.waited_ms.set(waited_ms);
+        self.bytes
+            .set(self.bytes.get().saturating_add(bytes as u64));
     }
 
     /// Until when a wait that begins at `now` may last before the client is too slow.
@@ -32,10 +42,10 @@ impl Pace {
         if rate.bytes_per_s == 0 {
             return Moment::MAX;
         }
-        let earned = self.bytes.saturating_mul(1000) / rate.bytes_per_s;
+        let earned = self.bytes.get().saturating_mul(1000) / rate.bytes_per_s;
         let left = earned
             .saturating_add(rate.grace_ms)
-            .saturating_sub(self.waited_ms);
+            .saturating_sub(self.waited_ms.get());
         now.saturating_add(left)
     }
 }
@@ -51,7 +61,7 @@ mod tests {
 
     #[test]
     fn bytes_earn_time_and_waiting_uses_it_up() {
-        let mut pace = Pace::default();
+        let pace = Pace::default();
         assert_eq!(6000, pace.due(5000, RATE));
         pace.moved(900, 1);
         assert_eq!(5000 + 110, pace.due(5000, RATE));

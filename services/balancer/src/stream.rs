@@ -15,6 +15,8 @@ use tokio_util::io::poll_read_buf;
 
 use crate::socket::Socket;
 
+/// What is gathered before it is written, wherever something is.
+pub const GATHER_BYTES: usize = 65_536;
 /// How much room a read is given.
 const READ_BYTES: usize = 16_384;
 /// How much it is given in the middle of something large.

@@ -1,5 +1,7 @@
 //! How a request ended, in one word from a closed list: the access log's and the metrics' vocabulary.
 
+use crate::http1::Refusal;
+
 /// The end of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Termination {
@@ -40,6 +42,16 @@ pub enum Termination {
 }
 
 impl Termination {
+    /// How a request ends that breaks a rule.
+    pub fn of(refusal: Refusal) -> Termination {
+        match refusal {
+            Refusal::HeadTooLarge | Refusal::TooManyFields | Refusal::TargetTooLong => {
+                Termination::TooLarge
+            }
+            _ => Termination::ParseError,
+        }
+    }
+
     /// Every one, for the metrics' labels.
     pub const ALL: [Termination; 17] = [
         Termination::Completed,

@@ -166,14 +166,13 @@ impl Way<'_> {
 
     /// What comes next; nothing at an end in order.
     async fn next(&self) -> Result<Option<BytesMut>, Ended> {
-        let idle = Duration::from_secs(self.worker.edge.config.request.tunnel_idle_s);
-        let idle = u64::try_from(idle.as_millis()).unwrap_or(u64::MAX);
+        let idle_ms = self.worker.edge.config.request.tunnel_idle_s * 1000;
         loop {
             let there = self.from.buffer.borrow_mut().split();
             if !there.is_empty() {
                 return Ok(Some(there));
             }
-            let due = self.last.get().saturating_add(idle);
+            let due = self.last.get().saturating_add(idle_ms);
             if self.worker.clock.now() >= due {
                 return Err(Ended::Broken);
             }

@@ -14,6 +14,7 @@ use crate::clock::{Clock, Moment};
 use crate::config::Request;
 use crate::frame_budget::{Flood, FrameBudget, Limits};
 use crate::socket::Socket;
+use crate::stream::GATHER_BYTES;
 use crate::worker::Worker;
 
 /// What is known of a connection by looking at its bytes, and who is at work on it.
@@ -192,9 +193,6 @@ impl Wire {
         Poll::Ready(Ok(()))
     }
 }
-
-/// How much is gathered at most before it is written.
-const GATHER_BYTES: usize = 65_536;
 
 /// A connection whose reads are watched, and whose writes are gathered.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, watch};
@@ -133,9 +133,8 @@ impl Worker {
         self.clock.tick();
         self.log.flush();
         if count.is_multiple_of(SWEEP_TICKS) {
-            let idle = Duration::from_secs(self.edge.config.backend.idle_s);
-            let idle = u64::try_from(idle.as_millis()).unwrap_or(u64::MAX);
-            self.pool.sweep(self.clock.now().saturating_sub(idle));
+            let idle_ms = self.edge.config.backend.idle_s * 1000;
+            self.pool.sweep(self.clock.now().saturating_sub(idle_ms));
         }
     }
 }

@@ -59,6 +59,6 @@ pub use request::RequestHead;
 pub use response::{Answering, ResponseHead};
 pub use trailers::Trailers;
 pub use write::{
-    Connection, end_head, fields_to_pass, write_chunk, write_chunk_line, write_end_of_chunks,
-    write_field, write_request_head, write_response_head,
+    Connection, end_head, fields_to_pass, write_chunk, write_chunk_line, write_connection,
+    write_end_of_chunks, write_field, write_framing, write_request_head, write_response_head,
 };

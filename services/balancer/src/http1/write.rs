@@ -187,7 +187,8 @@ fn is_named(fields: &Fields, field: &Field) -> bool {
     connection::names(named, field.known, field.name.of(&fields.bytes))
 }
 
-fn write_connection(connection: Connection, upgrade: Option<&[u8]>, out: &mut Vec<u8>) {
+/// Writes what is to become of the connection; `upgrade` is what it changes to, if it does.
+pub fn write_connection(connection: Connection, upgrade: Option<&[u8]>, out: &mut Vec<u8>) {
     match (connection, upgrade) {
         (Connection::Keep, _) | (Connection::Upgrade, None) => {}
         (Connection::SayKeep, _) => out.extend_from_slice(b"connection: keep-alive\r\n"),
@@ -201,7 +202,8 @@ fn write_connection(connection: Connection, upgrade: Option<&[u8]>, out: &mut Ve
     }
 }
 
-fn write_framing(framing: Framing, out: &mut Vec<u8>) {
+/// Writes the field that tells where the content ends, if one does.
+pub fn write_framing(framing: Framing, out: &mut Vec<u8>) {
     match framing {
         Framing::None | Framing::UntilClose => {}
         Framing::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),

@@ -31,19 +31,10 @@ pub fn check_request_heads(data: &[u8]) {
     check_requests(sent, &shape.cuts(), &limits);
 
     let mut buffer = BytesMut::from(sent);
-    let head = match RequestHead::parse(&mut buffer, &limits, None) {
-        Ok(Some(head)) => head,
-        Ok(None) => {
-            let room = limits.head_bytes_max + 2;
-            assert!(buffer.len() <= room, "more than a head is asked for");
-            return;
-        }
-        Err(_) => {
-            assert_eq!(sent, &buffer[..], "what is refused is taken");
-            return;
-        }
+    let read = RequestHead::parse(&mut buffer, &limits, None);
+    let Some(head) = taken(read, sent, &buffer, limits.head_bytes_max + 2) else {
+        return;
     };
-    assert!(sent.ends_with(&buffer), "what comes after the head is lost");
     check_names(head.fields(), |known| head.get(known));
     check_words(&head);
     let whole = written_request(&head, Connection::Keep, |_| false);
@@ -59,6 +50,30 @@ pub fn check_request_heads(data: &[u8]) {
             end_to_end(&whole.fields, |known| known != Known::Host && drop(known)),
             end_to_end(&part.fields, |_| false)
         );
+    }
+}
+
+/// The head that was read, if one was; `buffer` is what the reader has left of what was `sent`, and `room` the longest that it may wait
+/// for more with.
+fn taken<Head, Refusal>(
+    read: Result<Option<Head>, Refusal>,
+    sent: &[u8],
+    buffer: &[u8],
+    room: usize,
+) -> Option<Head> {
+    match read {
+        Ok(Some(head)) => {
+            assert!(sent.ends_with(buffer), "what comes after the head is lost");
+            Some(head)
+        }
+        Ok(None) => {
+            assert!(buffer.len() <= room, "more than a head is asked for");
+            None
+        }
+        Err(_) => {
+            assert_eq!(sent, buffer, "what is refused is taken");
+            None
+        }
     }
 }
 
@@ -80,19 +95,10 @@ pub fn check_response_heads(data: &[u8]) {
     check_responses(sent, &shape.cuts(), &limits, answering);
 
     let mut buffer = BytesMut::from(sent);
-    let head = match ResponseHead::parse(&mut buffer, &limits, answering, None) {
-        Ok(Some(head)) => head,
-        Ok(None) => {
-            let room = limits.head_bytes_max;
-            assert!(buffer.len() <= room, "more than a head is asked for");
-            return;
-        }
-        Err(_) => {
-            assert_eq!(sent, &buffer[..], "what is refused is taken");
-            return;
-        }
+    let read = ResponseHead::parse(&mut buffer, &limits, answering, None);
+    let Some(head) = taken(read, sent, &buffer, limits.head_bytes_max) else {
+        return;
     };
-    assert!(sent.ends_with(&buffer), "what comes after the head is lost");
     check_names(head.fields(), |known| head.get(known));
     let whole = written_response(&head, 1, answering, Connection::Keep, |_| false);
     let drop = drops(shape.choice);
