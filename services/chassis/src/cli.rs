@@ -1,6 +1,6 @@
 //! The command line that all services share: `PROGRAM [--config FILE] [COMMAND]`; without a command the service runs.
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{marker::PhantomData, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
@@ -18,10 +18,27 @@ const HEALTH_TIMEOUT: Duration = Duration::from_secs(3);
 /// What the program was asked to do, once what all services share is done.
 #[derive(Debug)]
 pub enum Invocation<C, X> {
-    /// Run the service.
-    Run(C),
+    /// Run the service; the configuration can be loaded anew.
+    Run(C, Loader<C>),
     /// A command of the service's own.
     Extra(C, X),
+}
+
+/// Loads the configuration once more, from where it came from.
+#[derive(Debug)]
+pub struct Loader<C> {
+    file: Option<PathBuf>,
+    config: PhantomData<fn() -> C>,
+}
+
+impl<C: Config> Loader<C> {
+    /// The configuration as it is now. The environment is that of the start.
+    ///
+    /// # Errors
+    /// As [`config::load`].
+    pub fn load(&self) -> Result<C, config::ConfigError> {
+        config::load::<C>(self.file.as_deref(), std::env::vars())
+    }
 }
 
 /// For a service that has no command of its own.
@@ -45,6 +62,10 @@ enum Command<X: Subcommand> {
     CheckConfig,
     /// Print the shipped configuration: every key with its default
     PrintDefaultConfig,
+    /// Print the configuration's JSON schema, for editors and for whoever checks a file without this program
+    PrintConfigSchema,
+    /// Print the configuration's reference, in Markdown
+    PrintConfigReference,
     /// Ask the running service whether it is healthy: exit 0 if so, 1 if not
     Healthcheck(NoArguments),
     #[command(flatten)]
@@ -54,17 +75,27 @@ enum Command<X: Subcommand> {
 #[derive(Args)]
 struct NoArguments {}
 
-/// Reads the command line and the configuration; does `check-config`, `print-default-config` and `healthcheck` itself and exits.
+/// Reads the command line and the configuration; does what all services share, `check-config` and its like, itself and exits.
 /// A wrong command line exits 2, a wrong configuration 78.
 #[must_use]
 pub fn parse<C: Config, X: Subcommand>() -> Invocation<C, X> {
     let matches = Line::<X>::command().name(C::SERVICE).get_matches();
     let line = Line::<X>::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    if let Some(Command::PrintDefaultConfig) = line.command {
-        print!("{}", C::DEFAULT);
+    let printed = match line.command {
+        Some(Command::PrintDefaultConfig) => Some(C::DEFAULT.to_owned()),
+        Some(Command::PrintConfigSchema) => Some(format!("{:#}\n", config::schema::<C>())),
+        Some(Command::PrintConfigReference) => Some(config::reference::<C>()),
+        _ => None,
+    };
+    if let Some(text) = printed {
+        print!("{text}");
         std::process::exit(0);
     }
-    let config = match config::load::<C>(line.config.as_deref(), std::env::vars()) {
+    let loader = Loader {
+        file: line.config,
+        config: PhantomData,
+    };
+    let config = match loader.load() {
         Ok(config) => config,
         Err(error) => {
             eprintln!("{}: {error}", C::SERVICE);
@@ -72,10 +103,15 @@ pub fn parse<C: Config, X: Subcommand>() -> Invocation<C, X> {
         }
     };
     match line.command {
-        None | Some(Command::Run) => Invocation::Run(config),
+        None | Some(Command::Run) => Invocation::Run(config, loader),
         Some(Command::Extra(extra)) => Invocation::Extra(config, extra),
         Some(Command::Healthcheck(_)) => exit(healthcheck(&config)),
-        Some(Command::CheckConfig | Command::PrintDefaultConfig) => {
+        Some(
+            Command::CheckConfig
+            | Command::PrintDefaultConfig
+            | Command::PrintConfigSchema
+            | Command::PrintConfigReference,
+        ) => {
             println!("{}: the configuration is good", C::SERVICE);
             std::process::exit(0)
         }

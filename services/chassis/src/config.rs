@@ -3,30 +3,44 @@
 //! The shipped file is the list of keys: one that it does not have is an error, and so is a value of another type. Every error
 //! names where it stands (file and line, or the variable), the key, what was expected and what was found.
 
+mod comments;
+mod layers;
+mod range;
+mod reference;
+mod refused;
+mod schema;
+
 use std::{
-    collections::BTreeMap,
     fmt,
     path::{Path, PathBuf},
 };
 
+use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
-use toml::{
-    Table, Value,
-    de::{DeTable, DeValue},
-};
+use toml::Value;
+
+use layers::Layers;
+pub use range::Range;
+pub use reference::reference;
+pub use schema::schema;
 
 /// The configuration of one service. The struct carries `#[serde(deny_unknown_fields)]`.
-pub trait Config: Serialize + DeserializeOwned + Send + 'static {
+pub trait Config: Serialize + DeserializeOwned + JsonSchema + Send + 'static {
     /// The service's name, `web`: environment variables begin with `HOLDFAST_WEB__`, nested keys are joined by `__`.
     const SERVICE: &'static str;
 
-    /// The shipped, commented file. It has every key, so it is the default.
+    /// The shipped, commented file. It has every key, so it is the default; its comments say what each key is, in the schema too.
     const DEFAULT: &'static str;
 
     /// Where the admin socket is.
     fn admin_socket(&self) -> &Path;
 
-    /// What the types cannot say: ranges, and keys that depend on each other.
+    /// The whole numbers that keys take, where not every one does. Which ones does not depend on `self`.
+    fn ranges(&self) -> Vec<Range> {
+        Vec::new()
+    }
+
+    /// What neither types nor ranges can say: texts of a certain form, and keys that depend on each other.
     fn problems(&self) -> Vec<Problem> {
         Vec::new()
     }
@@ -177,171 +191,21 @@ pub fn load<C: Config>(
     }
     let config: C =
         serde_path_to_error::deserialize(Value::Table(layers.table.clone())).map_err(|error| {
-            let key = error.path().to_string();
-            let found = layers.found(&key);
-            let message = error.into_inner().message().to_owned();
-            layers.wrong([Problem::new(&key, message, found)])
+            let path = error.path().to_string();
+            refused::of_another_type::<C>(&layers, path, error.into_inner().message())
         })?;
-    let problems = config.problems();
+    let ranges = config.ranges();
+    let mut problems: Vec<_> = ranges.iter().flat_map(Range::problems).collect();
+    problems.extend(config.problems());
     if problems.is_empty() {
         return Ok(config);
     }
     Err(layers.wrong(problems))
 }
 
-/// The merged table, and where each of its values came from.
-struct Layers {
-    table: Table,
-    origins: BTreeMap<String, Origin>,
-}
-
-impl Layers {
-    fn shipped(text: &str) -> Self {
-        Self {
-            table: text
-                .parse()
-                .expect("the shipped configuration is TOML: a unit test of the service loads it"),
-            origins: BTreeMap::new(),
-        }
-    }
-
-    fn file(&mut self, path: &Path, text: &str) -> Result<(), ConfigError> {
-        let at = |offset: usize| Origin::File {
-            path: path.to_owned(),
-            line: text[..offset.min(text.len())].matches('\n').count() + 1,
-        };
-        let syntax = |error: toml::de::Error| ConfigError::Syntax {
-            origin: at(error.span().map_or(0, |span| span.start)),
-            message: error.message().to_owned(),
-        };
-        let spans = DeTable::parse(text).map_err(syntax)?;
-        let values: Table = text.parse().map_err(syntax)?;
-        merge(
-            &mut self.table,
-            &values,
-            spans.get_ref(),
-            "",
-            &at,
-            &mut self.origins,
-        )
-    }
-
-    fn variable(&mut self, path: &[String], name: &str, text: &str) -> Result<(), ConfigError> {
-        let origin = Origin::Environment(name.to_owned());
-        let key = path.join(".");
-        let (last, tables) = path.split_last().expect("a split gives at least one part");
-        let mut table = &mut self.table;
-        for part in tables {
-            let known = known_keys(table);
-            let Some(Value::Table(next)) = table.get_mut(part) else {
-                return Err(ConfigError::UnknownKey { origin, key, known });
-            };
-            table = next;
-        }
-        let known = known_keys(table);
-        let Some(slot) = table.get_mut(last) else {
-            return Err(ConfigError::UnknownKey { origin, key, known });
-        };
-        let value = match slot {
-            Value::String(_) => Ok(Value::String(text.to_owned())),
-            _ => text.parse::<Value>().map_err(|_| ()),
-        };
-        match value {
-            Ok(value) if value.same_type(slot) => *slot = value,
-            _ => {
-                let problem =
-                    Problem::new(&key, with_article(slot.type_str()), format!("`{text}`"));
-                return Err(ConfigError::Wrong(vec![Wrong { origin, problem }]));
-            }
-        }
-        self.origins.insert(key, origin);
-        Ok(())
-    }
-
-    /// The origin of the nearest enclosing key that somebody set.
-    fn origin(&self, key: &str) -> Origin {
-        let mut key = key;
-        loop {
-            if let Some(origin) = self.origins.get(key) {
-                return origin.clone();
-            }
-            match key.rfind(['.', '[']) {
-                Some(end) => key = &key[..end],
-                None => return Origin::Shipped,
-            }
-        }
-    }
-
-    fn found(&self, key: &str) -> String {
-        let mut value = None;
-        let mut table = Some(&self.table);
-        for part in key.split('.') {
-            value = table.and_then(|t| t.get(part));
-            table = value.and_then(Value::as_table);
-        }
-        value.map_or_else(|| "nothing".to_owned(), |v| format!("`{v}`"))
-    }
-
-    fn wrong(&self, problems: impl IntoIterator<Item = Problem>) -> ConfigError {
-        let wrong = problems
-            .into_iter()
-            .map(|problem| Wrong {
-                origin: self.origin(&problem.key),
-                problem,
-            })
-            .collect();
-        ConfigError::Wrong(wrong)
-    }
-}
-
-fn merge(
-    into: &mut Table,
-    values: &Table,
-    spans: &DeTable<'_>,
-    prefix: &str,
-    at: &impl Fn(usize) -> Origin,
-    origins: &mut BTreeMap<String, Origin>,
-) -> Result<(), ConfigError> {
-    for (name, spanned) in spans {
-        let path = format!("{prefix}{}", name.get_ref());
-        let origin = at(name.span().start);
-        let value = &values[name.get_ref().as_ref()];
-        let known = known_keys(into);
-        let Some(slot) = into.get_mut(name.get_ref().as_ref()) else {
-            return Err(ConfigError::UnknownKey {
-                origin,
-                key: path,
-                known,
-            });
-        };
-        match (&mut *slot, value, spanned.get_ref()) {
-            (Value::Table(into), Value::Table(values), DeValue::Table(spans)) => {
-                merge(into, values, spans, &format!("{path}."), at, origins)?;
-            }
-            (slot, value, _) if value.same_type(slot) => *slot = value.clone(),
-            (slot, value, _) => {
-                let expected = with_article(slot.type_str());
-                let problem = Problem::new(&path, expected, format!("`{value}`"));
-                return Err(ConfigError::Wrong(vec![Wrong { origin, problem }]));
-            }
-        }
-        origins.insert(path, origin);
-    }
-    Ok(())
-}
-
-fn known_keys(table: &Table) -> String {
-    let keys: Vec<String> = table.keys().map(|key| format!("`{key}`")).collect();
-    format!("the keys here are {}", keys.join(", "))
-}
-
-fn with_article(kind: &str) -> String {
-    let article = if kind.starts_with(['a', 'i']) {
-        "an"
-    } else {
-        "a"
-    };
-    format!("{article} {kind}")
+/// The shipped file alone. `None` where it does not fit the type; a unit test of each service loads it.
+fn shipped<C: Config>() -> Option<C> {
+    toml::from_str(C::DEFAULT).ok()
 }
 
 #[cfg(test)]
@@ -350,7 +214,7 @@ mod tests {
 
     use super::*;
 
-    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    #[derive(Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
     #[serde(deny_unknown_fields)]
     struct Sample {
         name: String,
@@ -359,18 +223,20 @@ mod tests {
         backends: Vec<Backend>,
     }
 
-    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    #[derive(Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
     #[serde(deny_unknown_fields)]
     struct Request {
         timeout_ms: u64,
         ratio: f64,
     }
 
-    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    #[derive(Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
     #[serde(deny_unknown_fields)]
     struct Backend {
         host: String,
         port: u16,
+        #[serde(default)]
+        weight: Option<u32>,
     }
 
     impl Config for Sample {
@@ -381,10 +247,14 @@ mod tests {
             Path::new("/nowhere")
         }
 
-        fn problems(&self) -> Vec<Problem> {
-            Problem::outside("request.timeout_ms", self.request.timeout_ms, 1..=600_000)
-                .into_iter()
-                .collect()
+        fn ranges(&self) -> Vec<Range> {
+            let ports = self.backends.iter().map(|backend| Some(backend.port));
+            let weights = self.backends.iter().map(|backend| backend.weight);
+            vec![
+                Range::of("request.timeout_ms", self.request.timeout_ms, 1..=600_000),
+                Range::of_each("backends[].port", ports, 1..=65_535),
+                Range::of_each("backends[].weight", weights, 1..=1000),
+            ]
         }
     }
 
@@ -437,16 +307,79 @@ mod tests {
         let error = with("name = \n", &[]).unwrap_err();
         assert!(error.starts_with("sample.toml:1: not TOML: "), "{error}");
         let error = with("workers = 70000\n", &[]).unwrap_err();
-        assert!(
-            error.starts_with("sample.toml:1: key `workers`: expected "),
-            "{error}"
-        );
-        let error = with("backends = [{ host = 'a', port = 1, weight = 2 }]\n", &[]).unwrap_err();
-        assert!(
-            error.starts_with("sample.toml:1: key `backends[0]"),
-            "{error}"
-        );
-        assert!(error.contains("weight"), "{error}");
+        let expected = "sample.toml:1: key `workers`: expected 0 to 65535, found `70000`";
+        assert_eq!(error, expected);
+    }
+
+    #[test]
+    fn an_error_in_an_array_names_the_line_of_the_element_or_of_its_key() {
+        let good = "backends = [\n  # The first.\n  { host = 'a', port = 1 },\n";
+        for (file, error) in [
+            (
+                format!("{good}  {{ host = 'b', port = 2, weight = 0 }},\n]\n"),
+                "sample.toml:4: key `backends[1].weight`: expected 1 to 1000, found 0",
+            ),
+            // From TOML 1.1 on, a table may go over several lines.
+            (
+                format!("{good}  {{\n    host = 'b',\n    port = 0,\n  }},\n]\n"),
+                "sample.toml:6: key `backends[1].port`: expected 1 to 65535, found 0",
+            ),
+            (
+                format!("{good}  {{ host = 'b', port = 70000 }},\n]\n"),
+                "sample.toml:4: key `backends[1].port`: expected 1 to 65535, found `70000`",
+            ),
+            (
+                format!("{good}  {{ host = 'b', port = 2, wait = 1 }},\n]\n"),
+                "sample.toml:4: key `backends[1].wait`: no such key; the keys here are `host`, `port`, `weight`",
+            ),
+            (
+                format!("{good}  {{ host = 'b' }},\n]\n"),
+                "sample.toml:4: key `backends[1].port`: expected a value, found nothing",
+            ),
+            (
+                format!("{good}  'b',\n]\n"),
+                "sample.toml:4: key `backends[1]`: expected a table, found `\"b\"`",
+            ),
+            (
+                "[[backends]]\nhost = 'a'\nport = 1\n\n[[backends]]\nhost = 'b'\nport = 2\nweight = 1001\n".to_owned(),
+                "sample.toml:8: key `backends[1].weight`: expected 1 to 1000, found 1001",
+            ),
+            (
+                "[[backends]]\nhost = 'a'\nport = 1\n\n[[backends]]\nhost = 'b'\nport = 'https'\n".to_owned(),
+                "sample.toml:7: key `backends[1].port`: expected 1 to 65535, found `\"https\"`",
+            ),
+            (
+                "[[backends]]\nhost = 'a'\nport = 1\n\n[[backends]]\nhost = 'b'\n".to_owned(),
+                "sample.toml:5: key `backends[1].port`: expected a value, found nothing",
+            ),
+        ] {
+            assert_eq!(with(&file, &[]).unwrap_err(), error);
+        }
+    }
+
+    #[test]
+    fn all_that_is_outside_of_its_range_is_named_at_once() {
+        let file = "[request]\ntimeout_ms = 0\n[[backends]]\nhost = 'a'\nport = 0\nweight = 0\n";
+        let error = with(file, &[]).unwrap_err();
+        let lines: Vec<_> = error
+            .lines()
+            .map(|l| l.split(": exp").next().unwrap())
+            .collect();
+        let expected = [
+            "sample.toml:2: key `request.timeout_ms`",
+            "sample.toml:5: key `backends[0].port`",
+            "sample.toml:6: key `backends[0].weight`",
+        ];
+        assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn an_array_of_the_environment_hides_the_lines_of_the_one_in_the_file() {
+        let file = "[[backends]]\nhost = 'a'\nport = 1\n";
+        let value = "[{ host = 'b', port = 0 }]";
+        let error = with(file, &[("HOLDFAST_SAMPLE__BACKENDS", value)]).unwrap_err();
+        let expected = "environment variable HOLDFAST_SAMPLE__BACKENDS: key `backends[0].port`: expected 1 to 65535, found 0";
+        assert_eq!(error, expected);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! # use chassis::{cli::{self, Invocation, NoExtra}, config::Config};
 //! # fn example<C: Config>() {
 //! match cli::parse::<C, NoExtra>() {
-//!     Invocation::Run(config) => { /* build and run until `stop::requested()` */ }
+//!     Invocation::Run(config, _) => { /* build and run until `stop::requested()` */ }
 //!     Invocation::Extra(_, never) => match never {},
 //! }
 //! # }

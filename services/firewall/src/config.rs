@@ -5,12 +5,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use chassis::{config::Problem, matrix::matrix};
+use chassis::{
+    config::{Problem, Range},
+    matrix::matrix,
+};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use telemetry::metrics::EndpointConfig;
 
 /// Everything that can be configured.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "firewall.toml says what each key is")]
 pub struct Config {
@@ -28,7 +32,7 @@ pub struct Config {
 }
 
 /// `[door]`
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "firewall.toml says what each key is")]
 pub struct Door {
@@ -41,7 +45,7 @@ pub struct Door {
 }
 
 /// One of `door.passages`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Passage {
     /// What the port is for, as the matrix calls it.
@@ -86,38 +90,33 @@ impl chassis::config::Config for Config {
         &self.admin_socket
     }
 
-    fn problems(&self) -> Vec<Problem> {
+    fn ranges(&self) -> Vec<Range> {
         const MINUTES_MS: u64 = 600_000;
         let door = &self.door;
-        let outside = [
-            Problem::outside("verify_ms", self.verify_ms, 100..=MINUTES_MS),
-            Problem::outside("counters_ms", self.counters_ms, 100..=MINUTES_MS),
+        let mut ranges = vec![
+            Range::of("verify_ms", self.verify_ms, 100..=MINUTES_MS),
+            Range::of("counters_ms", self.counters_ms, 100..=MINUTES_MS),
             // Root's child would be root.
-            Problem::outside("child_user", self.child_user, 1..=u32::MAX - 1),
-            Problem::outside(
-                "metrics.connections_max",
-                self.metrics.connections_max,
-                1..=1024,
-            ),
-            Problem::outside(
-                "metrics.timeout_ms",
-                self.metrics.timeout_ms,
-                1..=MINUTES_MS,
-            ),
-            Problem::outside("door.connections_max", door.connections_max, 1..=100_000),
-            Problem::outside(
+            Range::of("child_user", self.child_user, 1..=u32::MAX - 1),
+            Range::of("door.connections_max", door.connections_max, 1..=100_000),
+            Range::of(
                 "door.handshake_timeout_ms",
                 door.handshake_timeout_ms,
                 1..=MINUTES_MS,
             ),
-            Problem::outside(
+            Range::of(
                 "door.connect_timeout_ms",
                 door.connect_timeout_ms,
                 1..=MINUTES_MS,
             ),
-            Problem::outside("door.idle_timeout_ms", door.idle_timeout_ms, 1..=MINUTES_MS),
+            Range::of("door.idle_timeout_ms", door.idle_timeout_ms, 1..=MINUTES_MS),
         ];
-        let mut problems: Vec<_> = outside.into_iter().flatten().collect();
+        ranges.extend(self.metrics.ranges().map(Range::from));
+        ranges
+    }
+
+    fn problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
         if self.owner().is_none() {
             let known: Vec<_> = matrix().pods.keys().map(String::as_str).collect();
             problems.push(Problem::new(

@@ -47,7 +47,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let done = match cli::parse::<Config, Command>() {
-        Invocation::Run(config) => owner::run(config).map(|()| ExitCode::SUCCESS),
+        Invocation::Run(config, _) => owner::run(config).map(|()| ExitCode::SUCCESS),
         Invocation::Extra(config, command) => extra(config, command),
     };
     match done {

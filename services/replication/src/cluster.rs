@@ -15,10 +15,40 @@ pub struct ClusterRow {
     pub primary_uuid: String,
     /// The servers that hold every acknowledged write, sorted.
     pub in_sync: Vec<String>,
-    /// What the arbiter is doing: `steady`, or a phase of a change.
+    /// What the arbiter is doing: `steady`, or a phase of a change; see [`ClusterRow::published`].
     pub phase: String,
     /// When the row was written, UTC.
     pub changed_at: PrimitiveDateTime,
+}
+
+/// What a phase means to somebody who sends statements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Published<'a> {
+    /// Nothing is going on that concerns others.
+    Steady,
+    /// The primary is about to change, as planned: hold writes back, and finish what has begun.
+    Switchover,
+    /// This server is being worked on: send it nothing that another one can do.
+    Maintenance(&'a str),
+}
+
+impl ClusterRow {
+    /// The phase of a planned change of the primary.
+    pub const SWITCHOVER: &'static str = "switchover";
+    /// What the phase of a maintenance begins with; the server's name follows.
+    pub const MAINTENANCE: &'static str = "maintenance ";
+
+    /// What the phase means to others. One that is not known here concerns nobody.
+    #[must_use]
+    pub fn published(&self) -> Published<'_> {
+        if self.phase == Self::SWITCHOVER {
+            return Published::Switchover;
+        }
+        match self.phase.strip_prefix(Self::MAINTENANCE) {
+            Some(server) => Published::Maintenance(server),
+            None => Published::Steady,
+        }
+    }
 }
 
 /// Reads the row. `None` where there is none yet: before the first bootstrap there is no table either.

@@ -98,6 +98,16 @@ impl GtidSet {
         })
     }
 
+    /// What one server made of it, whatever its tags.
+    #[must_use]
+    pub fn of_server(&self, uuid: &str) -> Self {
+        let made = (self.0.iter()).filter(|((server, _), _)| server.eq_ignore_ascii_case(uuid));
+        Self(
+            made.map(|(source, intervals)| (source.clone(), intervals.clone()))
+                .collect(),
+        )
+    }
+
     /// The set without what one server made, whatever its tags.
     #[must_use]
     pub fn without_server(&self, uuid: &str) -> Self {

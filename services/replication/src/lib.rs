@@ -17,7 +17,7 @@ pub mod errors;
 mod facts;
 mod gtid;
 
-pub use cluster::{ClusterRow, cluster_row};
+pub use cluster::{ClusterRow, Published, cluster_row};
 pub use connect::{Account, Endpoint, TlsFiles, connect_options};
 pub use errors::ErrorKind;
 pub use facts::{

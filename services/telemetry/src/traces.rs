@@ -12,6 +12,7 @@ mod queue;
 
 use std::{
     borrow::Cow,
+    ops::RangeInclusive,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -32,6 +33,7 @@ use opentelemetry_sdk::{
 };
 use prometheus::Registry;
 use rustls::ClientConfig;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracing::{Level, Metadata, Subscriber, level_filters::LevelFilter};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
@@ -41,7 +43,7 @@ use crate::trace_context::{SpanId, TraceContext, TraceId};
 use queue::Queue;
 
 /// `[traces]` of a service's configuration.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct TracesConfig {
     /// Whether spans are made at all.
@@ -63,32 +65,27 @@ pub struct TracesConfig {
 }
 
 impl TracesConfig {
-    /// What is wrong with it: the key, what would be right, what is there.
+    /// The whole numbers: the key, what is there, what is taken.
     #[must_use]
-    pub fn problems(&self) -> Vec<(&'static str, String, String)> {
-        let number = |key, value: u64, low: u64, high: u64| {
-            let wrong = !(low..=high).contains(&value);
-            wrong.then(|| (key, format!("{low} to {high}"), value.to_string()))
-        };
-        let count = |key, value: usize, high: u64| {
-            number(key, u64::try_from(value).unwrap_or(u64::MAX), 1, high)
-        };
-        let endpoint = otlp_http::Target::parse(&self.endpoint).is_none().then(|| {
-            let expected = "`https://HOST:PORT`, without a path".to_owned();
-            ("traces.endpoint", expected, format!("`{}`", self.endpoint))
-        });
+    pub fn ranges(&self) -> [(&'static str, u64, RangeInclusive<u64>); 6] {
+        let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        let (queue, batch) = (count(self.queue_spans_max), count(self.batch_spans_max));
         [
-            endpoint,
-            count("traces.queue_spans_max", self.queue_spans_max, 1_000_000),
-            count("traces.batch_spans_max", self.batch_spans_max, 10_000),
-            number("traces.delay_ms", self.delay_ms, 1, 60_000),
-            number("traces.timeout_ms", self.timeout_ms, 1, 60_000),
-            number("traces.retry_ms", self.retry_ms, 1, 600_000),
-            number("traces.flush_ms", self.flush_ms, 0, 60_000),
+            ("traces.queue_spans_max", queue, 1..=1_000_000),
+            ("traces.batch_spans_max", batch, 1..=10_000),
+            ("traces.delay_ms", self.delay_ms, 1..=60_000),
+            ("traces.timeout_ms", self.timeout_ms, 1..=60_000),
+            ("traces.retry_ms", self.retry_ms, 1..=600_000),
+            ("traces.flush_ms", self.flush_ms, 0..=60_000),
         ]
-        .into_iter()
-        .flatten()
-        .collect()
+    }
+
+    /// What else is wrong with it: the key, what would be right, what is there.
+    #[must_use]
+    pub fn problem(&self) -> Option<(&'static str, &'static str, String)> {
+        let wrong = otlp_http::Target::parse(&self.endpoint).is_none();
+        let expected = "`https://HOST:PORT`, without a path";
+        wrong.then(|| ("traces.endpoint", expected, format!("`{}`", self.endpoint)))
     }
 }
 

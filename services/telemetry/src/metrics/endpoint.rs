@@ -2,7 +2,9 @@
 //!
 //! It has bounds of its own and shares none with requests: whoever hangs here slows nobody there.
 
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible, io, net::SocketAddr, ops::RangeInclusive, sync::Arc, time::Duration,
+};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
@@ -11,6 +13,7 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus::{IntCounter, IntGauge, Opts, Registry};
 use rustls::ServerConfig;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -25,7 +28,7 @@ use super::CONTENT_TYPE;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// `[metrics]` of a service's configuration.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct EndpointConfig {
     /// Where to listen.
@@ -34,6 +37,18 @@ pub struct EndpointConfig {
     pub connections_max: usize,
     /// How long a handshake, a head, an answer may take, and how long a connection may be idle.
     pub timeout_ms: u64,
+}
+
+impl EndpointConfig {
+    /// The whole numbers: the key, what is there, what is taken.
+    #[must_use]
+    pub fn ranges(&self) -> [(&'static str, u64, RangeInclusive<u64>); 2] {
+        let connections = u64::try_from(self.connections_max).unwrap_or(u64::MAX);
+        [
+            ("metrics.connections_max", connections, 1..=1024),
+            ("metrics.timeout_ms", self.timeout_ms, 1..=600_000),
+        ]
+    }
 }
 
 /// A listener that answers with a service's metrics.
