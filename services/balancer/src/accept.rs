@@ -7,6 +7,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::AsyncReadExt;
@@ -18,8 +19,10 @@ use tokio_rustls::server::TlsStream;
 
 use crate::client_h1;
 use crate::client_h2;
+use crate::clients;
 use crate::edge::{Edge, ms};
 use crate::headers::unmapped;
+use crate::peer::Peer;
 use crate::plain;
 use crate::proxy_protocol::{self, Header, Step};
 use crate::socket::Socket;
@@ -64,6 +67,8 @@ pub struct Accepted {
     client: SocketAddr,
     service: Service,
     counted: Counted,
+    /// Its client's count; none where that is not limited, or not known yet.
+    of_client: Option<clients::Connection>,
 }
 
 /// Accepts until the stop and for `stop.accept_ms` after it, then whatever is still queued, then closes the port.
@@ -127,12 +132,36 @@ async fn taken(
         edge.metrics.connections_refused.inc();
         return;
     };
+    let peer = unmapped(client.ip());
+    let of_client = match service == Service::Https && edge.trust.is_proxy(peer) {
+        true => None,
+        false => match of_client(edge, peer) {
+            Ok(of_client) => of_client,
+            Err(TooMany) => return,
+        },
+    };
     workers.take(Accepted {
         stream,
         client,
         service,
         counted,
+        of_client,
     });
+}
+
+/// A client has as many connections as it may.
+#[derive(Clone, Copy, Debug)]
+struct TooMany;
+
+/// Counts a connection of this client.
+fn of_client(edge: &Edge, address: IpAddr) -> Result<Option<clients::Connection>, TooMany> {
+    let Some(client) = edge.clients.client(address, Instant::now()) else {
+        return Ok(None);
+    };
+    client.connect().map(Some).ok_or_else(|| {
+        edge.metrics.client_connections_refused.inc();
+        TooMany
+    })
 }
 
 /// Serves a connection on its worker.
@@ -142,19 +171,25 @@ pub async fn serve(worker: &Rc<Worker>, accepted: Accepted) {
         client,
         service,
         counted,
+        of_client,
     } = accepted;
     let Ok(stream) = TcpStream::from_std(stream) else {
         return;
     };
     let _ = stream.set_nodelay(true);
     match service {
-        Service::Https => https(worker, stream, unmapped(client.ip())).await,
+        Service::Https => https(worker, stream, unmapped(client.ip()), of_client).await,
         Service::Redirect => Box::pin(plain::serve(&worker.edge, stream)).await,
     }
     drop(counted);
 }
 
-async fn https(worker: &Rc<Worker>, stream: TcpStream, peer: IpAddr) {
+async fn https(
+    worker: &Rc<Worker>,
+    stream: TcpStream,
+    peer: IpAddr,
+    mut counted: Option<clients::Connection>,
+) {
     let edge = &worker.edge;
     let limit = ms(edge.config.listen.handshake_timeout_ms);
     let alarm = worker.clock.alarm();
@@ -164,9 +199,20 @@ async fn https(worker: &Rc<Worker>, stream: TcpStream, peer: IpAddr) {
         edge.metrics.handshakes_failed.inc();
         return;
     };
+    if edge.trust.is_proxy(peer) {
+        // Known only now: it was announced.
+        counted = match of_client(edge, client) {
+            Ok(counted) => counted,
+            Err(TooMany) => return,
+        };
+    }
+    let peer = Peer {
+        address: client,
+        limited: counted.as_ref().map(|one| Arc::clone(one.client())),
+    };
     match stream.get_ref().1.alpn_protocol() {
-        Some(b"h2") => Box::pin(client_h2::serve(worker, stream.into(), client)).await,
-        _ => Box::pin(client_h1::serve(worker, Stream::tls(stream), client)).await,
+        Some(b"h2") => Box::pin(client_h2::serve(worker, stream.into(), &peer)).await,
+        _ => Box::pin(client_h1::serve(worker, Stream::tls(stream), &peer)).await,
     }
 }
 

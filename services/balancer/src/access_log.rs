@@ -52,6 +52,8 @@ pub struct Line<'a> {
     pub received_bytes: u64,
     /// Body bytes to the client.
     pub sent_bytes: u64,
+    /// How long it has waited until a backend had room for it; none if it had not to.
+    pub queued: Option<Duration>,
     /// From the choice of the last backend to a connection; none if none was made.
     pub connect: Option<Duration>,
     /// From the head of the request to the head of the answer.
@@ -221,6 +223,7 @@ impl Lines {
             put_number(number, out);
         }
         for (name, took) in [
+            (",\"queue_ms\":", line.queued),
             (",\"connect_ms\":", line.connect),
             (",\"first_byte_ms\":", line.first_byte),
             (",\"duration_ms\":", Some(line.duration)),
@@ -343,6 +346,7 @@ mod tests {
             tries: 1,
             received_bytes: 0,
             sent_bytes: 5,
+            queued: None,
             connect: None,
             first_byte: Some(Duration::from_micros(500)),
             duration: Duration::from_micros(12_345),

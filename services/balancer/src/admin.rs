@@ -1,69 +1,51 @@
-//! What the admin socket answers, and the table that `balancer status` prints from it.
+//! What the admin socket answers: how the balancer is, and what an operator wants of its backends.
 
-use std::fmt::Write;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
-use serde::{Deserialize, Serialize};
-
+use crate::config::{Mode, WEIGHT_MAX};
+use crate::desired::Desired;
 use crate::edge::Edge;
+use crate::metrics::Now;
+use crate::reload::Reload;
+use crate::rotation::Wish;
+use crate::status::status;
 
-/// What the balancer knows about itself.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct Status {
-    /// Its number in its pod.
-    pub instance: usize,
-    /// Whether it is about to stop.
-    pub stopping: bool,
-    /// Connections of clients that are open.
-    pub connections: usize,
-    /// Requests in flight, those included that the edge answers by itself.
-    pub requests: usize,
-    /// Whole days until the first of its certificates expires.
-    pub certificate_days_left: i64,
-    /// The backends.
-    pub backends: Vec<BackendStatus>,
-}
+/// What there is, for whoever asks for something else.
+const COMMANDS: &str = "health, status, metrics, reload, drain BACKEND, ready BACKEND, maint BACKEND, weight BACKEND WEIGHT|default, \
+     mode active-active|active-passive|default";
 
-/// What the balancer knows about a backend.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct BackendStatus {
-    /// Its name.
-    pub name: String,
-    /// Where it was last found.
-    pub address: Option<String>,
-    /// `starting`, `up` or `down`.
-    pub state: String,
-    /// What the last check found.
-    pub reason: String,
-    /// Seconds since the state began.
-    pub since_s: u64,
-    /// Leases held.
-    pub in_flight: usize,
-}
-
-/// Answers one command.
+/// Answers one command, with JSON.
 ///
 /// # Errors
-/// A sentence for the caller, if there is no such command.
-pub fn answer(edge: &Arc<Edge>, command: &str) -> Result<String, String> {
-    match command {
-        "health" => Ok(json(&health(edge))),
-        "status" => Ok(json(&status(edge))),
-        "metrics" => Ok(json(&metrics(edge))),
-        other => Err(format!(
-            "there is no command `{other}`; try health, status or metrics"
+/// A sentence for the caller: what is wrong and what to do.
+pub fn answer(edge: &Arc<Edge>, reload: &Reload, command: &str) -> Result<String, String> {
+    let words: Vec<&str> = command.split_ascii_whitespace().collect();
+    match words[..] {
+        ["health"] => Ok(json(&health(edge))),
+        ["status"] => Ok(json(&status(edge))),
+        ["metrics"] => Ok(json(&metrics(edge))),
+        ["reload"] => reload.reload().map(|told| json(&told)),
+        ["drain", backend] => wish(edge, backend, Wish::Drain),
+        ["ready", backend] => wish(edge, backend, Wish::Ready),
+        ["maint", backend] => wish(edge, backend, Wish::Maint),
+        ["weight", backend, text] => weight(edge, backend, text),
+        ["mode", text] => mode(edge, text),
+        _ => Err(format!(
+            "there is no command `{command}`; there are: {COMMANDS}"
         )),
     }
 }
 
 /// All metrics as text, as they are now.
 pub fn metrics(edge: &Edge) -> String {
-    edge.metrics.render(
-        &edge.chooser.backends(),
-        edge.traffic.connections(),
-        edge.certificates.days_left(),
-    )
+    edge.metrics.render(&Now {
+        backends: &edge.roster.conditions(),
+        is_last_resort: edge.roster.is_last_resort(),
+        connections: edge.traffic.connections(),
+        waiting: edge.roster.queue().waiting(),
+        clients: edge.clients.len(),
+        certificate_days_left: edge.certificates.days_left(),
+    })
 }
 
 /// "ok" as long as it takes requests; backends that are away are not the balancer's illness.
@@ -75,111 +57,82 @@ fn health(edge: &Edge) -> &'static str {
     }
 }
 
-fn status(edge: &Edge) -> Status {
-    let now = SystemTime::now();
-    let backends = edge.chooser.backends();
-    Status {
-        instance: edge.config.instance,
-        stopping: edge.traffic.is_stopping(),
-        connections: edge.traffic.connections(),
-        requests: edge.traffic.requests(),
-        certificate_days_left: edge.certificates.days_left(),
-        backends: backends
-            .iter()
-            .map(|backend| {
-                let standing = backend.standing();
-                BackendStatus {
-                    name: backend.name().to_owned(),
-                    address: backend.address().map(|address| address.to_string()),
-                    state: standing.state.as_str().to_owned(),
-                    reason: standing.reason.clone(),
-                    since_s: now
-                        .duration_since(standing.since)
-                        .unwrap_or(Duration::ZERO)
-                        .as_secs(),
-                    in_flight: backend.in_flight().count(),
-                }
-            })
-            .collect(),
+fn wish(edge: &Edge, backend: &str, wish: Wish) -> Result<String, String> {
+    is_known(edge, backend)?;
+    want(edge, |desired| {
+        desired.want(backend, |wanted| wanted.state = wish);
+    })?;
+    if wish == Wish::Ready {
+        edge.roster.forgive(backend);
+    }
+    let deadline = edge.config.balancing.drain_deadline_s;
+    Ok(json(&match wish {
+        Wish::Ready => format!("{backend} gets requests as soon as it passes its checks"),
+        Wish::Drain => format!(
+            "{backend} gets nothing new and finishes what it has; WebSockets are ended in {deadline} s"
+        ),
+        Wish::Maint => format!(
+            "{backend} gets nothing new, finishes what it has and is not looked at; WebSockets are ended in {deadline} s"
+        ),
+    }))
+}
+
+fn weight(edge: &Edge, backend: &str, text: &str) -> Result<String, String> {
+    is_known(edge, backend)?;
+    let weight = match (text, text.parse()) {
+        ("default", _) => None,
+        (_, Ok(weight @ 1..=WEIGHT_MAX)) => Some(weight),
+        _ => {
+            return Err(format!(
+                "`{text}` is no weight: give 1 to {WEIGHT_MAX}, or `default`; to take a backend out, `drain` it"
+            ));
+        }
+    };
+    want(edge, |desired| {
+        desired.want(backend, |wanted| wanted.weight = weight);
+    })?;
+    Ok(json(&match weight {
+        Some(weight) => format!("{backend} has the weight {weight}"),
+        None => format!("{backend} has the weight of the configuration"),
+    }))
+}
+
+fn mode(edge: &Edge, text: &str) -> Result<String, String> {
+    let mode = match text {
+        "default" => None,
+        text => {
+            let modes = [Mode::ActiveActive, Mode::ActivePassive];
+            let mode = modes.into_iter().find(|mode| mode.as_str() == text);
+            Some(mode.ok_or_else(|| {
+                format!("there is no mode `{text}`: active-active, active-passive or default")
+            })?)
+        }
+    };
+    want(edge, |desired| desired.mode = mode)?;
+    Ok(json(&format!(
+        "the mode is {}",
+        edge.roster.mode().as_str()
+    )))
+}
+
+fn want(edge: &Edge, change: impl FnOnce(&mut Desired)) -> Result<(), String> {
+    edge.roster.want(&edge.metrics, change).map_err(|error| {
+        format!("nothing is changed, for it cannot be written down: {error}; look at balancing.state_file")
+    })
+}
+
+fn is_known(edge: &Edge, backend: &str) -> Result<(), String> {
+    let reports = edge.roster.report();
+    let names: Vec<&str> = reports.iter().map(|one| one.backend.name()).collect();
+    match names.contains(&backend) {
+        true => Ok(()),
+        false => Err(format!(
+            "there is no backend `{backend}`; there are: {}",
+            names.join(", ")
+        )),
     }
 }
 
-/// The status for people.
-pub fn table(status: &Status) -> String {
-    let mut text = String::new();
-    let stopping = if status.stopping { ", stopping" } else { "" };
-    let _ = writeln!(
-        text,
-        "balancer {}: {} connections, {} requests in flight, certificate good for {} days{stopping}\n",
-        status.instance, status.connections, status.requests, status.certificate_days_left
-    );
-    let _ = writeln!(
-        text,
-        "{:<12} {:<22} {:<9} {:>7} {:>9}  REASON",
-        "BACKEND", "ADDRESS", "STATE", "SINCE", "IN FLIGHT"
-    );
-    for backend in &status.backends {
-        let _ = writeln!(
-            text,
-            "{:<12} {:<22} {:<9} {:>6}s {:>9}  {}",
-            backend.name,
-            backend.address.as_deref().unwrap_or("-"),
-            backend.state,
-            backend.since_s,
-            backend.in_flight,
-            backend.reason
-        );
-    }
-    text
-}
-
-fn json(value: &impl Serialize) -> String {
+fn json(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).expect("text and numbers are always JSON")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_table_has_a_row_for_each_backend() {
-        let status = Status {
-            instance: 2,
-            stopping: false,
-            connections: 3,
-            requests: 1,
-            certificate_days_left: 89,
-            backends: vec![
-                BackendStatus {
-                    name: "web-1".to_owned(),
-                    address: Some("10.213.2.21:8443".to_owned()),
-                    state: "up".to_owned(),
-                    reason: "ready".to_owned(),
-                    since_s: 12,
-                    in_flight: 1,
-                },
-                BackendStatus {
-                    name: "web-2".to_owned(),
-                    address: None,
-                    state: "starting".to_owned(),
-                    reason: "web-2 is not found".to_owned(),
-                    since_s: 0,
-                    in_flight: 0,
-                },
-            ],
-        };
-        let rows: Vec<String> = table(&status).lines().map(str::to_owned).collect();
-        assert!(
-            rows[0].starts_with("balancer 2: 3 connections, 1 requests in flight"),
-            "{rows:?}"
-        );
-        assert!(
-            rows.iter()
-                .any(|row| row.starts_with("web-1") && row.ends_with("ready"))
-        );
-        assert!(
-            rows.iter()
-                .any(|row| row.starts_with("web-2") && row.contains("starting"))
-        );
-    }
 }

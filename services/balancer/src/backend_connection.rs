@@ -26,6 +26,8 @@ pub struct BackendConnection {
     pub reading: Alarm,
     /// For writes.
     pub writing: Alarm,
+    /// Whose it is, by the number that no other has.
+    pub backend: u64,
     /// Where it leads to.
     pub address: SocketAddr,
     /// Which identity it was made with.
@@ -44,6 +46,8 @@ pub enum Broken {
     Closed,
     /// It sent or took nothing for too long.
     Late,
+    /// It was found dead by a check while its answer was awaited.
+    Dead,
     /// What it sent is not HTTP.
     Malformed(Refusal),
 }
@@ -52,6 +56,7 @@ impl BackendConnection {
     /// A connection that nothing was sent on yet.
     pub fn new(
         stream: Stream,
+        backend: u64,
         address: SocketAddr,
         generation: u64,
         (reading, writing): (Alarm, Alarm),
@@ -61,6 +66,7 @@ impl BackendConnection {
             buffer: RefCell::default(),
             reading,
             writing,
+            backend,
             address,
             generation,
             idle_since: Cell::new(0),

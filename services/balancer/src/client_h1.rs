@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::{pending, poll_fn};
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -20,6 +19,7 @@ use crate::http1::{
     write_end_of_chunks, write_field, write_response_head,
 };
 use crate::pace::Pace;
+use crate::peer::Peer;
 use crate::problem::Problem;
 use crate::record::{Protocol, Record};
 use crate::stamp::Stamp;
@@ -41,7 +41,7 @@ const CLOSE: Duration = Duration::from_millis(500);
 struct H1<'a> {
     worker: &'a Rc<Worker>,
     stream: Stream,
-    client: IpAddr,
+    peer: &'a Peer,
     buffer: RefCell<BytesMut>,
     out: RefCell<Vec<u8>>,
     reading: Alarm,
@@ -70,11 +70,11 @@ enum Arrived {
 }
 
 /// Serves a connection until it ends.
-pub async fn serve(worker: &Rc<Worker>, stream: Stream, client: IpAddr) {
+pub async fn serve(worker: &Rc<Worker>, stream: Stream, peer: &Peer) {
     let h1 = H1 {
         worker,
         stream,
-        client,
+        peer,
         buffer: RefCell::default(),
         out: RefCell::default(),
         reading: worker.clock.alarm(),
@@ -98,7 +98,7 @@ pub async fn serve(worker: &Rc<Worker>, stream: Stream, client: IpAddr) {
                     _ => Protocol::Http11,
                 };
                 h1.begin(Some(&head));
-                let record = Record::new(worker, client, protocol, Some(head));
+                let record = Record::new(worker, peer, protocol, Some(head));
                 let fate = exchange(worker, &h1, &record).await;
                 room = record.finish();
                 fate
@@ -189,7 +189,7 @@ impl H1<'_> {
     /// Answers what is no request.
     async fn refuse(&self, problem: Problem, refusal: Option<Refusal>, end: Termination) -> Fate {
         self.begin(None);
-        let record = Record::new(self.worker, self.client, Protocol::Http11, None);
+        let record = Record::new(self.worker, self.peer, Protocol::Http11, None);
         record.ends(end);
         if let Some(refusal) = refusal {
             record.refused(refusal);

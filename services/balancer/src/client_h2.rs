@@ -5,7 +5,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
-use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -31,6 +30,7 @@ use crate::exchange::{answer, exchange};
 use crate::headers::is_not_from_backends;
 use crate::http1::{Framing, Parts, Refusal, RequestHead, ResponseHead, Trailers, fields_to_pass};
 use crate::pace::Pace;
+use crate::peer::Peer;
 use crate::problem::Problem;
 use crate::record::{Protocol, Record};
 use crate::socket::Socket;
@@ -95,7 +95,7 @@ enum Event {
 }
 
 /// Serves a connection until it ends.
-pub async fn serve(worker: &Rc<Worker>, stream: TlsStream<Socket>, client: IpAddr) {
+pub async fn serve(worker: &Rc<Worker>, stream: TlsStream<Socket>, peer: &Peer) {
     let config = &worker.edge.config.request;
     let watch = Watch::new(&worker.clock, config);
     let alarm = worker.clock.alarm();
@@ -152,7 +152,7 @@ pub async fn serve(worker: &Rc<Worker>, stream: TlsStream<Socket>, client: IpAdd
             Event::Request(request, respond) => {
                 asked.set(true);
                 let (worker, stream) = (Rc::clone(worker), watch.stream());
-                let serve = serve_request(worker, request, respond, client, stream);
+                let serve = serve_request(worker, request, respond, peer, stream);
                 requests.push(Box::pin(serve));
             }
             Event::Announced | Event::Late if !is_going => {
@@ -249,7 +249,7 @@ async fn serve_request(
     worker: Rc<Worker>,
     request: Box<Request<RecvStream>>,
     respond: SendResponse<Bytes>,
-    client: IpAddr,
+    peer: &Peer,
     stream: watched::Stream,
 ) {
     let (parts, receiving) = request.into_parts();
@@ -274,11 +274,11 @@ async fn serve_request(
     };
     match head {
         Ok(head) => {
-            let record = Record::new(worker, client, Protocol::Http2, Some(head));
+            let record = Record::new(worker, peer, Protocol::Http2, Some(head));
             exchange(worker, &h2, &record).await;
         }
         Err(refusal) => {
-            let record = Record::new(worker, client, Protocol::Http2, None);
+            let record = Record::new(worker, peer, Protocol::Http2, None);
             record.ends(Termination::of(refusal));
             record.refused(refusal);
             let problem = Problem::of(refusal);

@@ -75,6 +75,15 @@ impl Clock {
         }
     }
 
+    /// Wakes everybody who waits with a deadline, whether it has come or not: something else has changed that they may wait for.
+    pub fn wake_all(&self) {
+        for (_, slot) in &*self.alarms.borrow() {
+            if let Some(waker) = slot.waker.take() {
+                waker.wake();
+            }
+        }
+    }
+
     /// Reads the time, and wakes whoever's deadline has come.
     pub fn tick(&self) {
         let now = Moment::try_from(self.began.elapsed().as_millis()).unwrap_or(NEVER - 1);

@@ -5,20 +5,30 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use chassis::config::Problem;
+use chassis::config::{Problem, Range};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use telemetry::metrics::EndpointConfig;
 use telemetry::traces::TracesConfig;
 
+use crate::clients::Limits as ClientLimits;
 use crate::health::Policy;
 use crate::http1::{FIELDS_CAP, Limits};
 use crate::pace::Rate;
 
 /// An idle connection older than this may already be closed by a web server (axum's own time is 30 s).
 const IDLE_S_MAX: u64 = 20;
+/// The weight of a backend that says nothing of it.
+pub const WEIGHT: u32 = 100;
+/// The largest.
+pub const WEIGHT_MAX: u32 = 1000;
+/// What a backend's place among the others, and the labels of metrics, are made for.
+const BACKENDS_CAP: usize = 256;
+/// Requests in flight on one backend.
+const REQUESTS_CAP: u32 = 1_000_000;
 
 /// Everything that can be configured.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)] // balancer.toml says what each key is
 pub struct Config {
@@ -32,7 +42,11 @@ pub struct Config {
     pub edge: Edge,
     pub request: Request,
     pub backend: Exchange,
+    pub balancing: Balancing,
     pub health: HealthChecks,
+    pub ejection: Ejection,
+    pub admission: Admission,
+    pub clients: Clients,
     pub access_log: AccessLog,
     pub metrics: EndpointConfig,
     pub traces: TracesConfig,
@@ -40,17 +54,29 @@ pub struct Config {
 }
 
 /// `[[backends]]`
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct BackendConfig {
     pub name: String,
     pub host: String,
     pub port: u16,
+    #[serde(default = "weight")]
+    pub weight: u32,
+    #[serde(default)]
+    pub standby: bool,
+    #[serde(default)]
+    pub every_address: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests_max: Option<u32>,
+}
+
+fn weight() -> u32 {
+    WEIGHT
 }
 
 /// `[listen]`
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct Listen {
@@ -62,7 +88,7 @@ pub struct Listen {
 }
 
 /// `[edge]`
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct Edge {
@@ -77,7 +103,7 @@ pub struct Edge {
 }
 
 /// `[request]`
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct Request {
@@ -108,7 +134,7 @@ impl Request {
 }
 
 /// How backends are spoken to.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BackendTls {
     /// Mutual TLS; name and role of the backend are verified.
@@ -118,7 +144,7 @@ pub enum BackendTls {
 }
 
 /// `[backend]`
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct Exchange {
@@ -140,8 +166,106 @@ pub struct Exchange {
     pub keyed_paths: Vec<String>,
 }
 
+/// How the backends share the work.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// All of them do, by their weights.
+    ActiveActive,
+    /// Those that are on standby get requests only while no other is usable.
+    ActivePassive,
+}
+
+impl Mode {
+    /// As it is written in a configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Mode::ActiveActive => "active-active",
+            Mode::ActivePassive => "active-passive",
+        }
+    }
+}
+
+/// What is done when no backend is well.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WhenNone {
+    /// Requests go to those that are not: one may work all the same.
+    Open,
+    /// Requests are answered 503.
+    Closed,
+}
+
+/// `[balancing]`
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Balancing {
+    pub mode: Mode,
+    pub slow_start_s: u64,
+    pub slow_start_percent: u8,
+    pub when_none: WhenNone,
+    pub drain_deadline_s: u64,
+    pub backends_max: usize,
+    pub state_file: PathBuf,
+}
+
+impl Balancing {
+    /// How long a backend that is drained or removed may go on.
+    pub fn drain_deadline(&self) -> Duration {
+        Duration::from_secs(self.drain_deadline_s)
+    }
+}
+
+/// `[ejection]`
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Ejection {
+    pub consecutive_errors: u32,
+    pub error_percent_over: u8,
+    pub requests_min: u32,
+    pub window_s: u64,
+    pub time_s: u64,
+    pub time_max_s: u64,
+    pub share_max_percent: u8,
+}
+
+/// `[admission]`
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Admission {
+    pub requests_max: u32,
+    pub queue_max: usize,
+    pub queue_timeout_ms: u64,
+}
+
+impl Clients {
+    /// What a client may do.
+    pub fn limits(&self) -> ClientLimits {
+        ClientLimits {
+            connections_max: self.connections_max,
+            requests_per_s: self.requests_per_s,
+            burst: self.burst,
+            tracked_max: self.tracked_max,
+        }
+    }
+}
+
+/// `[clients]`
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Clients {
+    pub connections_max: usize,
+    pub requests_per_s: u32,
+    pub burst: u32,
+    pub tracked_max: usize,
+}
+
 /// `[health]`
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct HealthChecks {
@@ -155,7 +279,7 @@ pub struct HealthChecks {
 }
 
 /// `[access_log]`
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct AccessLog {
@@ -164,7 +288,7 @@ pub struct AccessLog {
 }
 
 /// `[stop]`
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct Stop {
@@ -214,7 +338,7 @@ impl chassis::config::Config for Config {
         &self.admin_socket
     }
 
-    fn problems(&self) -> Vec<Problem> {
+    fn ranges(&self) -> Vec<Range> {
         const MINUTES_MS: u64 = 600_000;
         const DAY_S: u64 = 86_400;
         let Config {
@@ -222,150 +346,227 @@ impl chassis::config::Config for Config {
             edge,
             request,
             backend,
+            balancing,
+            ejection,
+            admission,
+            clients,
             health,
-            metrics,
             stop,
             ..
         } = self;
-        let outside = [
-            Problem::outside("instance", self.instance, 1..=64),
-            Problem::outside("threads", self.threads, 0..=1024),
-            Problem::outside(
+        let mut ranges = vec![
+            Range::of("instance", self.instance, 1..=64),
+            Range::of("threads", self.threads, 0..=1024),
+            Range::of(
                 "listen.connections_max",
                 listen.connections_max,
                 1..=1_000_000,
             ),
-            Problem::outside(
+            Range::of(
                 "listen.handshake_timeout_ms",
                 listen.handshake_timeout_ms,
                 1..=MINUTES_MS,
             ),
-            Problem::outside("metrics.connections_max", metrics.connections_max, 1..=1024),
-            Problem::outside("metrics.timeout_ms", metrics.timeout_ms, 1..=MINUTES_MS),
-            Problem::outside("edge.https_port", edge.https_port, 1..=65_535),
-            Problem::outside(
+            Range::of("edge.https_port", edge.https_port, 1..=65_535),
+            Range::of(
                 "edge.trace_sample_percent",
                 edge.trace_sample_percent,
                 0..=100,
             ),
-            Problem::outside(
+            Range::of(
                 "request.header_bytes_max",
                 request.header_bytes_max,
                 1024..=1_048_576,
             ),
-            Problem::outside(
+            Range::of(
                 "request.header_timeout_ms",
                 request.header_timeout_ms,
                 100..=MINUTES_MS,
             ),
-            Problem::outside(
+            Range::of(
                 "request.body_bytes_max",
                 request.body_bytes_max,
                 1..=1 << 40,
             ),
-            Problem::outside(
+            Range::of(
                 "request.body_idle_timeout_ms",
                 request.body_idle_timeout_ms,
                 1..=MINUTES_MS,
             ),
-            Problem::outside(
+            Range::of(
                 "request.write_timeout_ms",
                 request.write_timeout_ms,
                 1..=MINUTES_MS,
             ),
-            Problem::outside(
+            Range::of(
                 "request.header_fields_max",
                 request.header_fields_max,
                 1..=FIELDS_CAP,
             ),
-            Problem::outside(
+            Range::of(
                 "request.target_bytes_max",
                 request.target_bytes_max,
                 16..=1_048_576,
             ),
-            Problem::outside(
+            Range::of(
                 "request.rate_min_bytes_per_s",
                 request.rate_min_bytes_per_s,
                 0..=1 << 30,
             ),
-            Problem::outside(
+            Range::of(
                 "request.rate_grace_ms",
                 request.rate_grace_ms,
                 1..=MINUTES_MS,
             ),
-            Problem::outside(
+            Range::of(
                 "request.total_timeout_s",
                 request.total_timeout_s,
                 1..=DAY_S,
             ),
-            Problem::outside("request.tunnel_idle_s", request.tunnel_idle_s, 1..=DAY_S),
-            Problem::outside("request.keep_alive_s", request.keep_alive_s, 1..=3600),
-            Problem::outside(
+            Range::of("request.tunnel_idle_s", request.tunnel_idle_s, 1..=DAY_S),
+            Range::of("request.keep_alive_s", request.keep_alive_s, 1..=3600),
+            Range::of(
                 "request.http2_streams_max",
                 request.http2_streams_max,
                 1..=10_000,
             ),
-            Problem::outside(
+            Range::of(
                 "backend.connect_timeout_ms",
                 backend.connect_timeout_ms,
                 1..=MINUTES_MS,
             ),
-            Problem::outside(
+            Range::of(
                 "backend.handshake_timeout_ms",
                 backend.handshake_timeout_ms,
                 1..=MINUTES_MS,
             ),
-            Problem::outside(
+            Range::of(
                 "backend.first_byte_timeout_ms",
                 backend.first_byte_timeout_ms,
                 1..=MINUTES_MS,
             ),
-            Problem::outside(
+            Range::of(
                 "backend.replay_bytes_max",
                 backend.replay_bytes_max,
                 0..=16 << 20,
             ),
-            Problem::outside("backend.retry_percent", backend.retry_percent, 0..=100),
-            Problem::outside("backend.retry_burst", backend.retry_burst, 0..=100_000),
-            Problem::outside("backend.retry_per_s", backend.retry_per_s, 0..=100_000),
-            Problem::outside(
+            Range::of("backend.retry_percent", backend.retry_percent, 0..=100),
+            Range::of("backend.retry_burst", backend.retry_burst, 0..=100_000),
+            Range::of("backend.retry_per_s", backend.retry_per_s, 0..=100_000),
+            Range::of(
                 "backend.answer_timeout_ms",
                 backend.answer_timeout_ms,
                 1..=MINUTES_MS,
             ),
-            Problem::outside("backend.gone_ms", backend.gone_ms, 1000..=MINUTES_MS),
-            Problem::outside(
+            Range::of("backend.gone_ms", backend.gone_ms, 1000..=MINUTES_MS),
+            Range::of(
                 "backend.write_timeout_ms",
                 backend.write_timeout_ms,
                 1..=MINUTES_MS,
             ),
-            Problem::outside(
+            Range::of(
                 "backend.idle_connections_max",
                 backend.idle_connections_max,
                 1..=100_000,
             ),
-            Problem::outside("backend.idle_s", backend.idle_s, 1..=IDLE_S_MAX),
-            Problem::outside("backend.tries_max", backend.tries_max, 1..=16),
-            Problem::outside("health.interval_ms", health.interval_ms, 10..=MINUTES_MS),
-            Problem::outside(
+            Range::of("backend.idle_s", backend.idle_s, 1..=IDLE_S_MAX),
+            Range::of("backend.tries_max", backend.tries_max, 1..=16),
+            Range::of("health.interval_ms", health.interval_ms, 10..=MINUTES_MS),
+            Range::of(
                 "health.interval_in_doubt_ms",
                 health.interval_in_doubt_ms,
                 10..=MINUTES_MS,
             ),
-            Problem::outside("health.timeout_ms", health.timeout_ms, 1..=MINUTES_MS),
-            Problem::outside("health.rise", health.rise, 1..=1000),
-            Problem::outside("health.fall", health.fall, 1..=1000),
-            Problem::outside("health.jitter_percent", health.jitter_percent, 0..=100),
-            Problem::outside(
+            Range::of("health.timeout_ms", health.timeout_ms, 1..=MINUTES_MS),
+            Range::of("health.rise", health.rise, 1..=1000),
+            Range::of("health.fall", health.fall, 1..=1000),
+            Range::of("health.jitter_percent", health.jitter_percent, 0..=100),
+            Range::of(
                 "access_log.queue_lines_max",
                 self.access_log.queue_lines_max,
                 1..=1 << 20,
             ),
-            Problem::outside("stop.accept_ms", stop.accept_ms, 0..=MINUTES_MS),
-            Problem::outside("stop.quiet_ms", stop.quiet_ms, 0..=MINUTES_MS),
-            Problem::outside("stop.deadline_ms", stop.deadline_ms, 1..=MINUTES_MS),
+            Range::of("stop.accept_ms", stop.accept_ms, 0..=MINUTES_MS),
+            Range::of("stop.quiet_ms", stop.quiet_ms, 0..=MINUTES_MS),
+            Range::of("stop.deadline_ms", stop.deadline_ms, 1..=MINUTES_MS),
+            Range::of("balancing.slow_start_s", balancing.slow_start_s, 0..=3600),
+            Range::of(
+                "balancing.slow_start_percent",
+                balancing.slow_start_percent,
+                1..=100,
+            ),
+            Range::of(
+                "balancing.drain_deadline_s",
+                balancing.drain_deadline_s,
+                1..=DAY_S,
+            ),
+            Range::of(
+                "balancing.backends_max",
+                balancing.backends_max,
+                1..=BACKENDS_CAP,
+            ),
+            Range::of(
+                "ejection.consecutive_errors",
+                ejection.consecutive_errors,
+                0..=10_000,
+            ),
+            Range::of(
+                "ejection.error_percent_over",
+                ejection.error_percent_over,
+                0..=100,
+            ),
+            Range::of(
+                "ejection.requests_min",
+                ejection.requests_min,
+                1..=1_000_000,
+            ),
+            Range::of("ejection.window_s", ejection.window_s, 1..=600),
+            Range::of("ejection.time_s", ejection.time_s, 1..=3600),
+            Range::of("ejection.time_max_s", ejection.time_max_s, 1..=DAY_S),
+            Range::of(
+                "ejection.share_max_percent",
+                ejection.share_max_percent,
+                0..=100,
+            ),
+            Range::of(
+                "admission.requests_max",
+                admission.requests_max,
+                1..=REQUESTS_CAP,
+            ),
+            Range::of("admission.queue_max", admission.queue_max, 0..=1_000_000),
+            Range::of(
+                "admission.queue_timeout_ms",
+                admission.queue_timeout_ms,
+                1..=MINUTES_MS,
+            ),
+            Range::of(
+                "clients.connections_max",
+                clients.connections_max,
+                0..=1_000_000,
+            ),
+            Range::of(
+                "clients.requests_per_s",
+                clients.requests_per_s,
+                0..=10_000_000,
+            ),
+            Range::of("clients.burst", clients.burst, 1..=10_000_000),
+            Range::of("clients.tracked_max", clients.tracked_max, 16..=10_000_000),
         ];
-        let mut problems: Vec<_> = outside.into_iter().flatten().collect();
+        ranges.extend(backend_ranges(&self.backends));
+        ranges.extend(self.metrics.ranges().map(Range::from));
+        ranges.extend(self.traces.ranges().map(Range::from));
+        ranges
+    }
+
+    fn problems(&self) -> Vec<Problem> {
+        let Config {
+            listen,
+            edge,
+            backend,
+            health,
+            ..
+        } = self;
+        let mut problems = Vec::new();
         if !health.path.starts_with('/') {
             problems.push(Problem::new(
                 "health.path",
@@ -377,18 +578,18 @@ impl chassis::config::Config for Config {
             ("listen.proxy_protocol_from", &listen.proxy_protocol_from),
             ("edge.trusted_hops", &edge.trusted_hops),
         ] {
-            let wrong = networks
-                .iter()
-                .filter(|one| crate::trust::network(one).is_none());
-            let expected = "networks such as 10.0.0.0/8, or addresses";
-            problems.extend(wrong.map(|one| Problem::new(key, expected, one)));
+            for (index, one) in networks.iter().enumerate() {
+                if crate::trust::network(one).is_none() {
+                    let expected = "a network such as 10.0.0.0/8, or an address";
+                    problems.push(Problem::new(&format!("{key}[{index}]"), expected, one));
+                }
+            }
         }
-        for path in backend.keyed_paths.iter().filter(|p| !p.starts_with('/')) {
-            problems.push(Problem::new(
-                "backend.keyed_paths",
-                "paths that begin with /",
-                path,
-            ));
+        for (index, path) in backend.keyed_paths.iter().enumerate() {
+            if !path.starts_with('/') {
+                let key = format!("backend.keyed_paths[{index}]");
+                problems.push(Problem::new(&key, "a path that begins with /", path));
+            }
         }
         if crate::names::host_of(&edge.host) != Some(edge.host.as_str()) {
             problems.push(Problem::new(
@@ -397,11 +598,40 @@ impl chassis::config::Config for Config {
                 &edge.host,
             ));
         }
-        let traces = self.traces.problems().into_iter();
-        problems.extend(traces.map(|(key, expected, found)| Problem::new(key, expected, found)));
+        if let Some((key, expected, found)) = self.traces.problem() {
+            problems.push(Problem::new(key, expected, found));
+        }
         problems.extend(backend_problems(&self.backends));
+        if self.backends.len() > self.balancing.backends_max {
+            problems.push(Problem::new(
+                "backends",
+                format!(
+                    "at most {} (balancing.backends_max)",
+                    self.balancing.backends_max
+                ),
+                self.backends.len(),
+            ));
+        }
+        if self.ejection.time_max_s < self.ejection.time_s {
+            problems.push(Problem::new(
+                "ejection.time_max_s",
+                "no less than ejection.time_s",
+                self.ejection.time_max_s,
+            ));
+        }
         problems
     }
+}
+
+fn backend_ranges(backends: &[BackendConfig]) -> [Range; 3] {
+    let ports = backends.iter().map(|one| Some(one.port));
+    let weights = backends.iter().map(|one| Some(one.weight));
+    let requests = backends.iter().map(|one| one.requests_max);
+    [
+        Range::of_each("backends[].port", ports, 1..=65_535),
+        Range::of_each("backends[].weight", weights, 1..=WEIGHT_MAX),
+        Range::of_each("backends[].requests_max", requests, 1..=REQUESTS_CAP),
+    ]
 }
 
 fn backend_problems(backends: &[BackendConfig]) -> Vec<Problem> {
@@ -429,7 +659,6 @@ fn backend_problems(backends: &[BackendConfig]) -> Vec<Problem> {
                 "nothing",
             ));
         }
-        problems.extend(Problem::outside(&key("port"), backend.port, 1..=65_535));
     }
     problems
 }
@@ -480,9 +709,13 @@ mod tests {
             (
                 "EDGE__TRUSTED_HOPS",
                 r#"["10.0.0.0/33"]"#,
-                "edge.trusted_hops",
+                "edge.trusted_hops[0]",
             ),
-            ("BACKEND__KEYED_PATHS", r#"["api"]"#, "backend.keyed_paths"),
+            (
+                "BACKEND__KEYED_PATHS",
+                r#"["api"]"#,
+                "backend.keyed_paths[0]",
+            ),
             (
                 "BACKENDS",
                 r#"[{ name = "a", host = "a", port = 1 }, { name = "a", host = "b", port = 1 }]"#,

@@ -90,6 +90,7 @@ impl Connector {
         };
         Ok(BackendConnection::new(
             stream,
+            backend.id(),
             address,
             self.generation,
             (alarm, clock.alarm()),
@@ -98,7 +99,7 @@ impl Connector {
 }
 
 async fn shake(tls: Arc<ClientConfig>, backend: &Backend, socket: Socket) -> io::Result<Stream> {
-    let name = ServerName::try_from(backend.name().to_owned()).map_err(io::Error::other)?;
+    let name = ServerName::try_from(backend.member().tls_name.clone()).map_err(io::Error::other)?;
     let stream = TlsConnector::from(tls).connect(name, socket).await?;
     Ok(Stream::tls(stream))
 }

@@ -1,7 +1,7 @@
 //! What everything in the balancer shares: the configuration and the parts made from it.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use chassis::identity::{Clients, Identity, IdentityWatch};
@@ -12,17 +12,17 @@ use telemetry::traces::{Service, Traces};
 use uuid::Builder;
 
 use crate::access_log::AccessLog;
-use crate::backend::Backend;
 use crate::certificates::Certificates;
+use crate::clients;
 use crate::config::Config;
 use crate::connect::Connector;
 use crate::headers;
 use crate::http1::Limits;
-use crate::least_connections::LeastConnections;
-use crate::metrics::{Answered, Metrics};
+use crate::metrics::Metrics;
 use crate::names::Names;
 use crate::redirect::Redirect;
 use crate::retry::RetryBudget;
+use crate::roster::Roster;
 use crate::tickets::Tickets;
 use crate::traffic::Traffic;
 use crate::trust::Trust;
@@ -38,8 +38,10 @@ pub struct Edge {
     pub certificates: Certificates,
     /// The hosts that our certificates are good for.
     pub names: ArcSwap<Names>,
-    /// Who gets the next request.
-    pub chooser: LeastConnections,
+    /// Who the backends are, and who gets the next request.
+    pub roster: Roster,
+    /// What each client may do.
+    pub clients: Arc<clients::Clients>,
     /// TLS to clients.
     pub server_tls: ArcSwap<ServerConfig>,
     /// How backends are reached.
@@ -54,8 +56,6 @@ pub struct Edge {
     pub traffic: Arc<Traffic>,
     /// What has gone on.
     pub metrics: Metrics,
-    /// The counters of each backend, by its index.
-    pub answered: Vec<Answered>,
     /// A line for every request.
     pub access_log: Arc<AccessLog>,
     /// The spans of every request whose trace is recorded.
@@ -70,17 +70,10 @@ impl Edge {
     /// When a certificate cannot be used, or the access log's thread cannot be started.
     pub fn new(config: Config, identity: IdentityWatch) -> anyhow::Result<Edge> {
         let certificates = Certificates::load(identity.clone(), &config.edge.certificates)?;
-        let metrics = Metrics::new(config.backends.iter().map(|backend| backend.name.as_str()));
-        let backends: Vec<_> = config
-            .backends
-            .iter()
-            .enumerate()
-            .map(|(index, b)| Arc::new(Backend::new(index, &b.name, &b.host, b.port)))
-            .collect();
-        let answered = backends
-            .iter()
-            .map(|backend| metrics.answered(backend.name()))
-            .collect();
+        let metrics = Metrics::new();
+        let clients = clients::Clients::new(config.clients.limits(), Instant::now());
+        let clients = Arc::new(clients);
+        metrics.counts_of(&clients);
         let dropped = metrics.log_lines_dropped.clone();
         let access_log = if config.access_log.enabled {
             AccessLog::start(
@@ -111,13 +104,13 @@ impl Edge {
                 &config.listen.proxy_protocol_from,
                 &config.edge.trusted_hops,
             ),
-            chooser: LeastConnections::new(backends, config.instance),
+            roster: Roster::new(&config),
+            clients,
             traffic: Traffic::new(),
             hsts: headers::strict_transport_security(config.edge.hsts_max_age_s),
             identity,
             certificates,
             metrics,
-            answered,
             access_log: Arc::new(access_log),
             config,
         })

@@ -10,7 +10,7 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::StatusCode;
 
@@ -27,6 +27,7 @@ use crate::http1::{
     write_end_of_chunks, write_field, write_request_head,
 };
 use crate::lease::Lease;
+use crate::least_connections::Choice;
 use crate::problem::Problem;
 use crate::record::Record;
 use crate::replay::Replay;
@@ -72,7 +73,11 @@ pub async fn answer<C: Client>(
         ("content-type", "application/problem+json".to_owned()),
         ("cache-control", "no-store".to_owned()),
     ];
-    if let Some(seconds) = problem.retry_after() {
+    let admitted = record.admitted.err().map(|wait| wait.whole_seconds());
+    if let Some(seconds) = problem
+        .retry_after()
+        .map(|least| admitted.unwrap_or(0).max(least.into()))
+    {
         fields.push(("retry-after", seconds.to_string()));
     }
     if problem == Problem::MethodNotAllowed {
@@ -119,6 +124,17 @@ enum Tried {
     },
     /// On a connection that the backend was giving up when the request came: nothing has happened.
     Stale,
+    Client(ClientFault),
+}
+
+/// Why there is nobody to send a request to.
+enum Unserved {
+    /// Nobody is there, or everybody has been tried.
+    Nobody,
+    /// Everybody has as many as it takes, and too many wait.
+    Full,
+    /// It has waited for too long.
+    Late,
     Client(ClientFault),
 }
 
@@ -171,6 +187,10 @@ impl<C: Client> Exchange<'_, C> {
     /// Why a request is not passed on at all.
     fn refusal(&self) -> Option<(Problem, Termination)> {
         let edge = &self.worker.edge;
+        if self.record.admitted.is_err() {
+            edge.metrics.client_requests_refused.inc();
+            return Some((Problem::TooManyRequests, Termination::RateLimited));
+        }
         if matches!(self.head.method(), Method::Connect | Method::Trace) {
             return Some((Problem::MethodNotAllowed, Termination::Refused));
         }
@@ -201,21 +221,25 @@ impl<C: Client> Exchange<'_, C> {
         // Whether the same backend may have the next try, if there is no other.
         let mut is_same_good = false;
         loop {
-            let chosen = edge
-                .chooser
-                .choose(&self.record.tried())
-                .or_else(|| is_same_good.then(|| edge.chooser.choose(&[])).flatten());
             let is_granted = || last.as_ref().is_none_or(|last| self.may_retry(last));
-            let chosen = chosen.filter(|_| !is_owed || is_granted());
-            let Some(lease) = chosen else {
-                return match last {
-                    Some((fault, _)) => self.give_up(fault.problem(), fault.end).await,
-                    None => {
-                        self.give_up(Problem::NoBackend, Termination::NoBackend)
-                            .await
-                    }
-                };
+            let lease = match self.lease(is_same_good).await {
+                Ok(lease) if !is_owed || is_granted() => Ok(lease),
+                Ok(_) => Err(Unserved::Nobody),
+                Err(unserved) => Err(unserved),
             };
+            let lease = match lease {
+                Ok(lease) => lease,
+                Err(unserved) => {
+                    return self.unserved(unserved, last.map(|(fault, _)| fault)).await;
+                }
+            };
+            if lease
+                .backend()
+                .offer()
+                .is_some_and(|o| o.rank.is_last_resort())
+            {
+                edge.metrics.last_resort_requests.inc();
+            }
             is_owed = false;
             self.record.chosen(lease.backend());
             match self.attempt(&lease, must_be_new).await {
@@ -231,9 +255,9 @@ impl<C: Client> Exchange<'_, C> {
                     return self.give_up(fault.problem(), fault.end).await;
                 }
                 Tried::Failed { fault, was_pooled } => {
-                    self.record.failed(fault);
+                    self.record.failed(lease.backend(), fault);
                     lease.backend().look_again();
-                    if !self.is_repeatable(fault) {
+                    if !self.is_repeatable(fault.sent) {
                         return self.give_up(fault.problem(), fault.end).await;
                     }
                     // It may have been the age of the connection.
@@ -251,15 +275,76 @@ impl<C: Client> Exchange<'_, C> {
         let edge = &self.worker.edge;
         let may = edge.retries.take();
         match may {
-            true => edge.metrics.retried(backend.name(), fault.sent),
+            true => backend.metrics.retried(fault.sent),
             false => edge.metrics.retries_refused.inc(),
         }
         may
     }
 
-    fn is_repeatable(&self, fault: Fault) -> bool {
+    /// Somebody who gets the request; `is_same_good` where it may be one that was tried, if there is no other. Nobody goes before those who
+    /// wait already.
+    async fn lease(&self, is_same_good: bool) -> Result<Lease, Unserved> {
+        let roster = &self.worker.edge.roster;
+        let choose = |tried: &[Arc<Backend>]| match roster.queue().waiting() {
+            0 => roster.chooser().choose(tried),
+            _ => Choice::Full,
+        };
+        let choice = match choose(&self.record.tried()) {
+            Choice::Nobody if is_same_good => choose(&[]),
+            choice => choice,
+        };
+        match choice {
+            Choice::Lease(lease) => Ok(lease),
+            Choice::Nobody => Err(Unserved::Nobody),
+            Choice::Full => {
+                let tried = self.record.tried().clone();
+                match Box::pin(self.wait(&tried)).await {
+                    Err(Unserved::Nobody) if is_same_good => Box::pin(self.wait(&[])).await,
+                    waited => waited,
+                }
+            }
+        }
+    }
+
+    /// Waits in the queue for one that was not tried. A client that leaves is taken out of it.
+    async fn wait(&self, tried: &[Arc<Backend>]) -> Result<Lease, Unserved> {
+        let edge = &self.worker.edge;
+        let Some(mut place) = edge.roster.queue().join(tried) else {
+            edge.metrics.queue_full.inc();
+            return Err(Unserved::Full);
+        };
+        let began = Instant::now();
+        let limit = ms(edge.config.admission.queue_timeout_ms);
+        let called = tokio::select! {
+            biased;
+            lease = place.called() => lease.ok_or(Unserved::Nobody),
+            fault = self.client.gone() => Err(Unserved::Client(fault)),
+            () = tokio::time::sleep(limit) => {
+                edge.metrics.queue_late.inc();
+                Err(Unserved::Late)
+            }
+        };
+        let waited = began.elapsed();
+        edge.metrics.queue_duration.observe(waited.as_secs_f64());
+        self.record.queued(waited);
+        called
+    }
+
+    /// There is nobody to send it to; `last` is why the try before has failed.
+    async fn unserved(&self, unserved: Unserved, last: Option<Fault>) -> Fate {
+        let (problem, end) = match (unserved, last) {
+            (Unserved::Client(fault), _) => return self.client_failed(fault).await,
+            (_, Some(fault)) => (fault.problem(), fault.end),
+            (Unserved::Nobody, None) => (Problem::NoBackend, Termination::NoBackend),
+            (Unserved::Full, None) => (Problem::Busy, Termination::QueueFull),
+            (Unserved::Late, None) => (Problem::Busy, Termination::QueueTimeout),
+        };
+        self.give_up(problem, end).await
+    }
+
+    fn is_repeatable(&self, sent: Sent) -> bool {
         let failed = Failed {
-            sent: fault.sent,
+            sent,
             is_idempotent: self.head.is_idempotent(),
             has_key: self.has_key(),
             body_kept: self.replay.borrow().is_whole(),
@@ -369,7 +454,7 @@ impl<C: Client> Exchange<'_, C> {
             && let Some(connection) =
                 self.worker
                     .pool
-                    .take(backend.index(), address, connector.generation())
+                    .take(backend, address, connector.generation())
         {
             return Ok((connection, true));
         }
@@ -477,9 +562,9 @@ impl<C: Client> Exchange<'_, C> {
         has_head: &Cell<bool>,
     ) -> Result<bool, Stopped> {
         let edge = &self.worker.edge;
-        let head = self.answer_head(connection).await?;
-        has_head.set(true);
         let backend = lease.backend();
+        let head = self.answer_head(connection, backend).await?;
+        has_head.set(true);
         if head.status() == StatusCode::SWITCHING_PROTOCOLS {
             let Some(end) = self.client.tunnel().filter(|_| self.is_upgrade(&head)) else {
                 return Err(Broken::Malformed(Refusal::StatusCode).into());
@@ -490,7 +575,7 @@ impl<C: Client> Exchange<'_, C> {
             self.is_tunnel.set(true);
             self.client.flush().await?;
             self.record.ends(Termination::Completed);
-            Box::pin(self.tunnel(end, connection)).await;
+            Box::pin(self.tunnel(end, connection, backend)).await;
             return Ok(false);
         }
         self.record.answered(backend, head.status().as_u16());
@@ -523,8 +608,13 @@ impl<C: Client> Exchange<'_, C> {
     }
 
     /// The head of the final answer; interim ones are passed on as they come. Its time begins when all of the request was sent.
-    async fn answer_head(&self, connection: &BackendConnection) -> Result<ResponseHead, Stopped> {
+    async fn answer_head(
+        &self,
+        connection: &BackendConnection,
+        backend: &Arc<Backend>,
+    ) -> Result<ResponseHead, Stopped> {
         let edge = &self.worker.edge;
+        let deaths = backend.deaths();
         let limit = ms(edge.config.backend.first_byte_timeout_ms);
         let answering = self.head.answering();
         for _ in 0..INTERIM_MAX {
@@ -538,6 +628,11 @@ impl<C: Client> Exchange<'_, C> {
                     until,
                     poll_fn(|context| match reading.as_mut().poll(context) {
                         Poll::Ready(head) => Poll::Ready(Some(head)),
+                        Poll::Pending
+                            if backend.deaths() != deaths && self.is_better_elsewhere() =>
+                        {
+                            Poll::Ready(Some(Err(Broken::Dead)))
+                        }
                         Poll::Pending if due.is_none() && self.is_sent.get() => Poll::Ready(None),
                         Poll::Pending => Poll::Pending,
                     }),
@@ -557,6 +652,12 @@ impl<C: Client> Exchange<'_, C> {
         Err(Broken::Malformed(Refusal::StatusCode).into())
     }
 
+    /// Whether somebody else can be asked instead of a backend that was found dead. If not, it may answer after all.
+    fn is_better_elsewhere(&self) -> bool {
+        let chooser = self.worker.edge.roster.chooser();
+        self.is_repeatable(Sent::Perhaps) && chooser.is_somebody_left(&self.record.tried())
+    }
+
     /// What the client would change to, if that is allowed.
     fn upgrade(&self) -> Option<&str> {
         let allowed = &self.worker.edge.config.request.upgrades;
@@ -574,7 +675,7 @@ impl<C: Client> Exchange<'_, C> {
             .is_some_and(|(answered, asked)| answered.eq_ignore_ascii_case(asked))
     }
 
-    async fn tunnel(&self, client: End<'_>, connection: &BackendConnection) {
+    async fn tunnel(&self, client: End<'_>, connection: &BackendConnection, to: &Arc<Backend>) {
         let backend = End {
             stream: &connection.stream,
             buffer: &connection.buffer,
@@ -584,7 +685,7 @@ impl<C: Client> Exchange<'_, C> {
         let is_websocket = self
             .upgrade()
             .is_some_and(|protocol| protocol.eq_ignore_ascii_case("websocket"));
-        let moved = tunnel::run(self.worker, client, backend, is_websocket).await;
+        let moved = tunnel::run(self.worker, client, backend, is_websocket, to.end()).await;
         self.record.received_bytes.set(moved.up);
         self.record.sent_bytes.set(moved.down);
     }

@@ -32,6 +32,7 @@ impl Fault {
             Broken::Closed => (Termination::BackendReset, None),
             Broken::Late if has_answered => (Termination::AnswerTimeout, None),
             Broken::Late => (Termination::FirstByteTimeout, None),
+            Broken::Dead => (Termination::BackendDown, None),
             Broken::Malformed(refusal) => (Termination::BadAnswer, Some(refusal.name())),
         };
         Fault { end, sent, refusal }

@@ -37,21 +37,21 @@ pub enum Outcome {
 pub enum State {
     /// Not passed a check yet since this balancer started.
     Starting,
-    /// In rotation.
+    /// It works, and is ready.
     Up,
-    /// Out of rotation.
+    /// It works, and says that it is not ready: it is about to stop, or has not finished starting.
+    NotReady,
+    /// It does not answer, or not as itself.
     Down,
 }
 
 impl State {
-    /// Every state, for the metrics' labels.
-    pub const ALL: [State; 3] = [State::Starting, State::Up, State::Down];
-
     /// In one word.
     pub fn as_str(self) -> &'static str {
         match self {
             State::Starting => "starting",
             State::Up => "up",
+            State::NotReady => "not ready",
             State::Down => "down",
         }
     }
@@ -81,13 +81,20 @@ impl Health {
 
     /// Takes in an outcome; true if the state has changed.
     pub fn observe(&mut self, policy: &Policy, outcome: &Outcome) -> bool {
-        let needed = match (self.state, outcome) {
-            (State::Starting, Outcome::Ready) => 1,
-            (State::Down, Outcome::Ready) => policy.rise,
+        let next = match outcome {
+            Outcome::Ready => State::Up,
+            Outcome::NotReady(_) => State::NotReady,
+            Outcome::Failed(_) => State::Down,
+        };
+        let needed = match (self.state, next) {
+            (State::Down, State::Up) => policy.rise,
+            (State::Up | State::NotReady, State::Down) => policy.fall,
             // It said so itself: that is no noise to be averaged away, and a server that stops has announced it this way.
-            (State::Up, Outcome::NotReady(_)) => 1,
-            (State::Up, Outcome::Failed(_)) => policy.fall,
-            (State::Up, Outcome::Ready) | (State::Starting | State::Down, _) => {
+            (State::Starting, State::Up)
+            | (State::Up | State::Down, State::NotReady)
+            | (State::NotReady, State::Up) => 1,
+            // As before; or not begun yet, which nothing but a pass changes.
+            _ => {
                 self.against = 0;
                 return false;
             }
@@ -97,10 +104,7 @@ impl Health {
             return false;
         }
         self.against = 0;
-        self.state = match outcome {
-            Outcome::Ready => State::Up,
-            Outcome::NotReady(_) | Outcome::Failed(_) => State::Down,
-        };
+        self.state = next;
         true
     }
 
@@ -175,9 +179,21 @@ mod tests {
     }
 
     #[test]
-    fn a_backend_that_says_it_is_not_ready_is_believed_at_once() {
+    fn a_backend_that_says_it_is_not_ready_is_believed_at_once_and_so_when_it_is() {
         let mut health = up();
-        assert!(health.observe(&policy(), &Outcome::NotReady("503".to_owned())));
+        let not_ready = Outcome::NotReady("503".to_owned());
+        assert!(health.observe(&policy(), &not_ready));
+        assert_eq!(State::NotReady, health.state());
+        assert!(health.observe(&policy(), &Outcome::Ready));
+        assert_eq!(State::Up, health.state());
+    }
+
+    #[test]
+    fn one_that_is_not_ready_and_then_says_nothing_is_down() {
+        let mut health = up();
+        health.observe(&policy(), &Outcome::NotReady("503".to_owned()));
+        let changes = [(); 3].map(|()| health.observe(&policy(), &failed()));
+        assert_eq!([false, false, true], changes);
         assert_eq!(State::Down, health.state());
     }
 

@@ -28,31 +28,32 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 /// The longest head of an answer that is read: only its first line matters.
 const ANSWER_BYTES_MAX: usize = 4096;
 
-/// Watches one backend until it is dropped; tells whether the first look found it up.
-pub async fn watch(edge: Arc<Edge>, backend: Arc<Backend>, first_look: mpsc::Sender<bool>) {
-    let mut first_look = Some(first_look);
+/// Watches one backend until it is dropped, and tells the roster; besides, tells whether the first look found it up.
+pub async fn watch(
+    edge: Arc<Edge>,
+    backend: Arc<Backend>,
+    mut first_look: Option<mpsc::Sender<bool>>,
+) {
     let policy = edge.config.health.policy();
     let mut health = Health::starting();
     loop {
+        if edge.roster.is_in_maintenance(&backend) {
+            if let Some(first_look) = first_look.take() {
+                let _ = first_look.try_send(false);
+            }
+            // Nobody looks; and after it what was seen before it is worth nothing.
+            backend.asked_to_look_again().await;
+            health = Health::starting();
+            continue;
+        }
         let outcome = look(&edge, &backend).await;
         edge.metrics.checked(backend.name(), &outcome);
-        let changed = health.observe(&policy, &outcome);
+        health.observe(&policy, &outcome);
         let reason = match outcome {
             Outcome::Ready => "ready".to_owned(),
             Outcome::NotReady(reason) | Outcome::Failed(reason) => reason,
         };
-        if changed {
-            match health.state() {
-                State::Up => tracing::info!(backend = backend.name(), "backend is up"),
-                state => tracing::warn!(
-                    backend = backend.name(),
-                    state = state.as_str(),
-                    reason,
-                    "backend is out of rotation"
-                ),
-            }
-        }
-        backend.stands(health.state(), reason);
+        edge.roster.looked(&backend, health.state(), reason);
         if let Some(first_look) = first_look.take() {
             // There is room for one of each backend; after the start nobody listens.
             let _ = first_look.try_send(health.state() == State::Up);
@@ -86,7 +87,7 @@ async fn ask(edge: &Edge, backend: &Backend) -> io::Result<u16> {
     let request = format!(
         "GET {} HTTP/1.1\r\nhost: {}\r\nuser-agent: holdfast-balancer\r\nconnection: close\r\n\r\n",
         edge.config.health.path,
-        backend.name()
+        backend.member().tls_name
     );
     stream.write_all(request.as_bytes()).await?;
     stream.flush().await?;
@@ -106,8 +107,12 @@ async fn ask(edge: &Edge, backend: &Backend) -> io::Result<u16> {
 /// Looks the backend up again. The address in use is kept while it is among those found, and while nobody can be asked: a name
 /// server that is away takes no backend out.
 async fn locate(backend: &Backend) -> io::Result<SocketAddr> {
+    let member = backend.member();
+    if let Some(address) = member.address {
+        return Ok(SocketAddr::new(address, member.port));
+    }
     let found: Vec<SocketAddr> = match (
-        lookup_host((backend.host(), backend.port())).await,
+        lookup_host((member.host.as_str(), member.port)).await,
         backend.address(),
     ) {
         (Ok(found), _) => found.collect(),
@@ -115,7 +120,7 @@ async fn locate(backend: &Backend) -> io::Result<SocketAddr> {
         (Err(error), None) => {
             return Err(io::Error::new(
                 error.kind(),
-                format!("{} is not found: {error}", backend.host()),
+                format!("{} is not found: {error}", member.host),
             ));
         }
     };
@@ -123,7 +128,7 @@ async fn locate(backend: &Backend) -> io::Result<SocketAddr> {
     let address = known.or_else(|| found.first().copied()).ok_or_else(|| {
         io::Error::new(
             io::ErrorKind::NotFound,
-            format!("{} has no address", backend.host()),
+            format!("{} has no address", member.host),
         )
     })?;
     if backend.moved_to(address) {
@@ -141,7 +146,7 @@ async fn connect(edge: &Edge, backend: &Backend, address: SocketAddr) -> io::Res
     let mut config =
         (*identity.client_config(Some(&edge.config.backend.role), &[b"http/1.1"])).clone();
     config.resumption = Resumption::disabled();
-    let name = ServerName::try_from(backend.name().to_owned()).map_err(io::Error::other)?;
+    let name = ServerName::try_from(backend.member().tls_name.clone()).map_err(io::Error::other)?;
     let stream = TcpStream::connect(address).await?;
     let stream = TlsConnector::from(Arc::new(config))
         .connect(name, stream)

@@ -47,8 +47,13 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         let InFlight(count) = self.backend.in_flight();
-        let before = count.fetch_sub(1, Ordering::AcqRel);
+        // Before the look at the queue, in the order that everybody sees: whoever joins it looks at the counts afterwards.
+        let before = count.fetch_sub(1, Ordering::SeqCst);
         debug_assert!(before > 0, "a lease was given back twice");
+        let queue = self.backend.queue();
+        if queue.waiting() > 0 {
+            queue.advance();
+        }
     }
 }
 
@@ -59,7 +64,7 @@ mod tests {
     use super::*;
 
     fn backend() -> Arc<Backend> {
-        Arc::new(Backend::new(0, "web-1", "web-1", 8443))
+        Arc::new(Backend::alone("web-1"))
     }
 
     #[test]

@@ -6,10 +6,11 @@
 use std::cell::RefCell;
 use std::net::SocketAddr;
 
+use crate::backend::Backend;
 use crate::backend_connection::BackendConnection;
 use crate::clock::Moment;
 
-/// Idle connections, by the backend's index; the latest of each last.
+/// Idle connections, by the backend's place; the latest of each last.
 #[derive(Debug)]
 pub struct Pool {
     idle: RefCell<Vec<Vec<BackendConnection>>>,
@@ -25,18 +26,20 @@ impl Pool {
         }
     }
 
-    /// The connection that waited the shortest, of those that lead to this address and were made with this identity. What cannot be
-    /// used any more is closed on the way.
+    /// The connection that waited the shortest, of those to this backend that lead to this address and were made with this identity.
+    /// What cannot be used any more is closed on the way.
     pub fn take(
         &self,
-        backend: usize,
+        backend: &Backend,
         address: SocketAddr,
         generation: u64,
     ) -> Option<BackendConnection> {
         let mut idle = self.idle.borrow_mut();
-        let of_backend = idle.get_mut(backend)?;
-        while let Some(connection) = of_backend.pop() {
-            if connection.address == address
+        let of_place = idle.get_mut(backend.place())?;
+        while let Some(connection) = of_place.pop() {
+            // Another backend may have had the place before.
+            if connection.backend == backend.id()
+                && connection.address == address
                 && connection.generation == generation
                 && connection.is_idle()
             {
@@ -47,21 +50,22 @@ impl Pool {
     }
 
     /// Keeps a connection for the next request; where there are enough, it is closed.
-    pub fn give(&self, backend: usize, connection: BackendConnection) {
+    pub fn give(&self, backend: &Backend, connection: BackendConnection) {
         let mut idle = self.idle.borrow_mut();
-        if idle.len() <= backend {
-            idle.resize_with(backend + 1, Vec::new);
+        let place = backend.place();
+        if idle.len() <= place {
+            idle.resize_with(place + 1, Vec::new);
         }
-        if idle[backend].len() < self.each_max {
-            idle[backend].push(connection);
+        if idle[place].len() < self.each_max {
+            idle[place].push(connection);
         }
     }
 
     /// Closes those that have waited since before this moment.
     pub fn sweep(&self, before: Moment) {
-        for of_backend in self.idle.borrow_mut().iter_mut() {
-            let old = of_backend.partition_point(|c| c.idle_since.get() < before);
-            of_backend.drain(..old);
+        for of_place in self.idle.borrow_mut().iter_mut() {
+            let old = of_place.partition_point(|c| c.idle_since.get() < before);
+            of_place.drain(..old);
         }
     }
 }

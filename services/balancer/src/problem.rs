@@ -28,6 +28,8 @@ pub enum Problem {
     RequestTimeout,
     /// The body is larger than the edge takes.
     ContentTooLarge,
+    /// The client sends more than it may.
+    TooManyRequests,
     /// The host is not one that this edge is good for.
     MisdirectedRequest,
     /// The head is larger than the edge takes.
@@ -36,6 +38,8 @@ pub enum Problem {
     BadGateway,
     /// No backend is in rotation.
     NoBackend,
+    /// Every backend has as many requests as it takes.
+    Busy,
     /// None of the backends that were tried could be reached.
     BackendsUnreachable,
     /// A backend took too long.
@@ -57,10 +61,13 @@ impl Problem {
             Problem::VersionNotSupported => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             Problem::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Problem::ContentTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Problem::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
             Problem::MisdirectedRequest => StatusCode::MISDIRECTED_REQUEST,
             Problem::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Problem::BadGateway => StatusCode::BAD_GATEWAY,
-            Problem::NoBackend | Problem::BackendsUnreachable => StatusCode::SERVICE_UNAVAILABLE,
+            Problem::NoBackend | Problem::Busy | Problem::BackendsUnreachable => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Problem::GatewayTimeout => StatusCode::GATEWAY_TIMEOUT,
             Problem::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -69,7 +76,10 @@ impl Problem {
     /// Seconds after which it makes sense to come again; none where it does not, or where nobody knows whether the request was done.
     pub fn retry_after(self) -> Option<u32> {
         match self {
-            Problem::NoBackend | Problem::BackendsUnreachable => Some(1),
+            Problem::TooManyRequests
+            | Problem::NoBackend
+            | Problem::Busy
+            | Problem::BackendsUnreachable => Some(1),
             _ => None,
         }
     }
@@ -122,10 +132,12 @@ impl Problem {
             Problem::VersionNotSupported => "version-not-supported",
             Problem::RequestTimeout => "request-timeout",
             Problem::ContentTooLarge => "content-too-large",
+            Problem::TooManyRequests => "too-many-requests",
             Problem::MisdirectedRequest => "misdirected-request",
             Problem::HeaderTooLarge => "header-too-large",
             Problem::BadGateway => "bad-gateway",
             Problem::NoBackend => "no-backend",
+            Problem::Busy => "busy",
             Problem::BackendsUnreachable => "backends-unreachable",
             Problem::GatewayTimeout => "gateway-timeout",
             Problem::Internal => "internal",
@@ -143,10 +155,12 @@ impl Problem {
             Problem::VersionNotSupported => "The version of HTTP is not spoken here",
             Problem::RequestTimeout => "The request took too long to arrive",
             Problem::ContentTooLarge => "The content is too large",
+            Problem::TooManyRequests => "There are too many requests",
             Problem::MisdirectedRequest => "The host is not served here",
             Problem::HeaderTooLarge => "The header is too large",
             Problem::BadGateway => "The web server's answer was broken off",
             Problem::NoBackend => "No web server is available",
+            Problem::Busy => "All web servers are busy",
             Problem::BackendsUnreachable => "No web server could be reached",
             Problem::GatewayTimeout => "The web server took too long",
             Problem::Internal => "The balancer failed",
@@ -168,6 +182,9 @@ impl Problem {
                 "The request was not complete in time, or came too slowly. It may be sent again."
             }
             Problem::ContentTooLarge => "The body is larger than is taken here.",
+            Problem::TooManyRequests => {
+                "This client sends more requests than one may. The request was not sent to any web server, and may be sent again."
+            }
             Problem::MisdirectedRequest => {
                 "The certificate of this server does not name the host that the request is for."
             }
@@ -176,6 +193,9 @@ impl Problem {
             }
             Problem::BadGateway => {
                 "The request was sent, and the answer to it was not complete or not valid. Whether it was acted on is not known."
+            }
+            Problem::Busy => {
+                "Every web server has as many requests as it takes, and too many wait already. The request was not sent to any, and may be sent again."
             }
             Problem::NoBackend => {
                 "No web server is ready. The request was not sent to any, and may be sent again."
@@ -197,7 +217,7 @@ mod tests {
 
     use super::*;
 
-    const ALL: [Problem; 16] = [
+    const ALL: [Problem; 18] = [
         Problem::BadRequest,
         Problem::NotFound,
         Problem::MethodNotAllowed,
@@ -207,10 +227,12 @@ mod tests {
         Problem::VersionNotSupported,
         Problem::RequestTimeout,
         Problem::ContentTooLarge,
+        Problem::TooManyRequests,
         Problem::MisdirectedRequest,
         Problem::HeaderTooLarge,
         Problem::BadGateway,
         Problem::NoBackend,
+        Problem::Busy,
         Problem::BackendsUnreachable,
         Problem::GatewayTimeout,
         Problem::Internal,
@@ -256,8 +278,11 @@ mod tests {
     #[test]
     fn only_what_was_not_sent_says_when_to_come_again() {
         for problem in ALL {
-            let unavailable = problem.status() == StatusCode::SERVICE_UNAVAILABLE;
-            assert_eq!(unavailable, problem.retry_after().is_some(), "{problem:?}");
+            let is_for_later = matches!(
+                problem.status(),
+                StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS
+            );
+            assert_eq!(is_for_later, problem.retry_after().is_some(), "{problem:?}");
         }
     }
 }

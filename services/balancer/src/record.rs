@@ -13,9 +13,11 @@ use telemetry::trace_context::TraceContext;
 
 use crate::access_log::Line;
 use crate::backend::Backend;
+use crate::clients::RetryAfter;
 use crate::edge::request_id;
 use crate::fault::Fault;
 use crate::http1::{Known, Refusal, RequestHead};
+use crate::peer::Peer;
 use crate::spans::{Spans, Whole};
 use crate::stamp::Stamp;
 use crate::termination::Termination;
@@ -40,6 +42,8 @@ pub struct Record {
     /// Its head; none if it could not be read.
     pub head: Option<RequestHead>,
     client: IpAddr,
+    /// Whether its client may send it now.
+    pub admitted: Result<(), RetryAfter>,
     protocol: Protocol,
     began: Instant,
     request_id: [u8; 36],
@@ -54,8 +58,10 @@ pub struct Record {
     chosen_at: Cell<Instant>,
     connect: Cell<Option<Duration>>,
     first_byte: Cell<Option<Duration>>,
+    queued: Cell<Option<Duration>>,
     status: Cell<Option<u16>>,
-    answered_by: Cell<Option<usize>>,
+    /// Whether the last backend that was tried has.
+    is_answered_by_backend: Cell<bool>,
     /// Body bytes from the client.
     pub received_bytes: Cell<u64>,
     /// Body bytes to the client.
@@ -70,21 +76,26 @@ impl Record {
     /// A request that begins now, on a connection of this peer.
     pub fn new(
         worker: &Rc<Worker>,
-        client: IpAddr,
+        peer: &Peer,
         protocol: Protocol,
         head: Option<RequestHead>,
     ) -> Record {
         let edge = &worker.edge;
+        let began = Instant::now();
         let client = head
             .as_ref()
-            .map_or(client, |head| edge.trust.client(client, head));
+            .map_or(peer.address, |head| edge.trust.client(peer.address, head));
+        let limited = match client == peer.address {
+            true => peer.limited.clone(),
+            false => edge.clients.client(client, began),
+        };
+        let admitted = limited.map_or(Ok(()), |client| client.admit(began));
         let caller = head
             .as_ref()
             .and_then(|head| head.get(Known::Traceparent))
             .and_then(|value| std::str::from_utf8(value).ok())
             .and_then(TraceContext::parse);
         let trace = edge.trace(caller.as_ref());
-        let began = Instant::now();
         edge.retries.earn();
         Record {
             request_id: request_id(worker.wall(began)),
@@ -95,15 +106,17 @@ impl Record {
             worker: Rc::clone(worker),
             head,
             client,
+            admitted,
             protocol,
             began,
+            queued: Cell::new(None),
             tried: RefCell::default(),
             tries: Cell::new(0),
             chosen_at: Cell::new(began),
             connect: Cell::new(None),
             first_byte: Cell::new(None),
             status: Cell::new(None),
-            answered_by: Cell::new(None),
+            is_answered_by_backend: Cell::new(false),
             received_bytes: Cell::new(0),
             sent_bytes: Cell::new(0),
             // Whatever drops a request before it has ended is the end of its connection.
@@ -178,16 +191,35 @@ impl Record {
         self.spans.borrow().parent(&self.trace)
     }
 
-    /// The try has failed.
-    pub fn failed(&self, fault: Fault) {
+    /// It has waited so long for a backend.
+    pub fn queued(&self, waited: Duration) {
+        let before = self.queued.get().unwrap_or_default();
+        self.queued.set(Some(before + waited));
+        self.chosen_at.set(Instant::now());
+    }
+
+    /// The try on this backend has failed.
+    pub fn failed(&self, backend: &Arc<Backend>, fault: Fault) {
+        // An answer of 5xx was counted with its head.
+        if self.status.get().is_none_or(|status| status < 500) {
+            self.worker.erred(backend, self.chosen_at.get().elapsed());
+        }
         self.refusal.set(fault.refusal);
         self.spans.borrow_mut().failed(fault.end);
     }
 
     /// A backend has answered, and this goes to the client.
-    pub fn answered(&self, backend: &Backend, status: u16) {
-        self.first_byte.set(Some(self.began.elapsed()));
-        self.answered_by.set(Some(backend.index()));
+    pub fn answered(&self, backend: &Arc<Backend>, status: u16) {
+        let now = Instant::now();
+        self.first_byte.set(Some(now - self.began));
+        self.is_answered_by_backend.set(true);
+        let took = now - self.chosen_at.get();
+        if status >= 500 {
+            self.worker.erred(backend, took);
+        } else {
+            backend.outcomes().good();
+            backend.answered_after(took);
+        }
         self.status.set(Some(status));
         self.spans.borrow_mut().answered(status);
     }
@@ -231,9 +263,10 @@ impl Record {
             false => self.end.get(),
         };
         let status = self.status.get();
-        let by = self.answered_by.get().and_then(|by| edge.answered.get(by));
-        edge.metrics.request_ended(by, status, end, duration);
         let tried = self.tried.borrow();
+        let by = tried.last().filter(|_| self.is_answered_by_backend.get());
+        let by = by.map(|backend| &backend.metrics);
+        edge.metrics.request_ended(by, status, end, duration);
         self.worker.log.write(&Line {
             at: self.worker.wall(ended),
             trace_id: self.trace.trace_id,
@@ -251,6 +284,7 @@ impl Record {
             tries: self.tries.get(),
             received_bytes: self.received_bytes.get(),
             sent_bytes: self.sent_bytes.get(),
+            queued: self.queued.get(),
             connect: self.connect.get(),
             first_byte: self.first_byte.get(),
             duration,

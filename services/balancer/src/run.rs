@@ -4,18 +4,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
+use chassis::cli::Loader;
 use chassis::identity::{Clients, Identity, IdentityWatch};
 use chassis::{admin as socket, matrix::matrix, namespace, stop};
 use futures::FutureExt;
 use telemetry::metrics::{self, Endpoint};
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::timeout;
 
 use crate::accept::{self, Service};
+use crate::admin;
 use crate::config::Config;
+use crate::discovery::Discovery;
 use crate::edge::{Edge, ms};
+use crate::keeper::{Keeper, keep};
+use crate::reload::Reload;
 use crate::worker::{Phase, Workers};
-use crate::{admin, health_check};
 
 /// How long the access log may take to be written at the end.
 const FLUSH: Duration = Duration::from_secs(1);
@@ -28,12 +32,12 @@ const GOODBYE: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// When the identity cannot be used or a port is taken.
-pub fn run(config: Config) -> Result<()> {
+pub fn run(config: Config, reload: Loader<Config>) -> Result<()> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let (edge, workers) = runtime.block_on(serve(config))?;
+    let (edge, workers) = runtime.block_on(serve(config, reload))?;
     // Whatever is left has had its time.
     drop(runtime);
     if let Some(workers) = Arc::into_inner(workers) {
@@ -44,27 +48,28 @@ pub fn run(config: Config) -> Result<()> {
     Ok(())
 }
 
-async fn serve(config: Config) -> Result<(Arc<Edge>, Arc<Workers>)> {
+async fn serve(config: Config, reload: Loader<Config>) -> Result<(Arc<Edge>, Arc<Workers>)> {
     let identity = IdentityWatch::load(&config.identity)?;
     let edge = Arc::new(Edge::new(config, identity)?);
     let Edge { config, .. } = &*edge;
-    let backends = edge.chooser.backends();
+    let keeper = Arc::new(Keeper::default());
+    let reload = Arc::new(Reload::new(&edge, &keeper, reload));
 
     // Spans leave by a thread of their own.
     let tls = edge.identity.client_of("telemetry");
     edge.traces.start(edge.metrics.registry(), tls)?;
     tokio::spawn(answer_prometheus(Arc::clone(&edge)).await?);
-    let (first_look, first_looks) = mpsc::channel(backends.len());
-    for backend in backends.iter() {
-        tokio::spawn(health_check::watch(
-            Arc::clone(&edge),
-            Arc::clone(backend),
-            first_look.clone(),
-        ));
-    }
+    // What operators want, and where services of several containers are, is known before anybody is looked at.
+    edge.roster.round(&edge.metrics);
+    let mut discovery = Discovery::default();
+    discovery.look(&edge).await;
+    let (first_look, first_looks) = mpsc::channel(config.balancing.backends_max);
+    keeper.reconcile(&edge, Some(&first_look));
     drop(first_look);
+    tokio::spawn(discovery.follow(Arc::clone(&edge), Arc::clone(&keeper)));
+    tokio::spawn(keep(Arc::clone(&edge)));
+    tokio::spawn(Arc::clone(&reload).on_hangup());
     follow_certificates(&edge);
-    tokio::spawn(refill_retries(Arc::clone(&edge)));
     tokio::spawn(namespace::end_with_it());
 
     someone_is_up(first_looks).await;
@@ -74,7 +79,7 @@ async fn serve(config: Config) -> Result<(Arc<Edge>, Arc<Workers>)> {
     ];
     let workers = Arc::new(Workers::start(&edge, config.threads())?);
     // Whoever asks how it is learns that it listens.
-    tokio::spawn(answer_admin(Arc::clone(&edge)));
+    tokio::spawn(answer_admin(Arc::clone(&edge), reload));
     for (listener, service) in ports {
         tracing::info!(address = %listener.local_addr()?, "listening");
         tokio::spawn(accept::accept(
@@ -137,16 +142,6 @@ fn follow_certificates(edge: &Arc<Edge>) {
     }
 }
 
-/// Tries that are free with every second.
-async fn refill_retries(edge: Arc<Edge>) {
-    let mut seconds = interval(Duration::from_secs(1));
-    seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        seconds.tick().await;
-        edge.retries.refill(edge.config.backend.retry_per_s);
-    }
-}
-
 /// Listens for Prometheus; what it returns answers.
 async fn answer_prometheus(edge: Arc<Edge>) -> Result<impl Future<Output = ()> + Send + 'static> {
     let endpoint = Endpoint::bind(
@@ -165,10 +160,10 @@ async fn answer_prometheus(edge: Arc<Edge>) -> Result<impl Future<Output = ()> +
     Ok(metrics::serve(endpoint, tls, move || admin::metrics(&edge)))
 }
 
-async fn answer_admin(edge: Arc<Edge>) {
+async fn answer_admin(edge: Arc<Edge>, reload: Arc<Reload>) {
     let path = edge.config.admin_socket.clone();
     let answer = move |command: String| {
-        let answer = admin::answer(&edge, &command);
+        let answer = admin::answer(&edge, &reload, &command);
         async move { answer }.boxed()
     };
     if let Err(error) = socket::serve(&path, answer).await {

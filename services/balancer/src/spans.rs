@@ -246,14 +246,14 @@ fn attributes_of_attempt(attempt: &Attempt, count: usize, whole: &Whole<'_>) -> 
     let url = format!(
         "https://{}:{}{}",
         backend.name(),
-        backend.port(),
+        backend.member().port,
         whole.path
     );
     let mut attributes = vec![
         method(whole.method),
         KeyValue::new("url.full", url),
         KeyValue::new("server.address", backend.name().to_owned()),
-        KeyValue::new("server.port", i64::from(backend.port())),
+        KeyValue::new("server.port", i64::from(backend.member().port)),
         KeyValue::new("network.protocol.version", "1.1"),
         KeyValue::new("balancer.connection_reused", attempt.was_reused),
     ];
@@ -322,7 +322,7 @@ mod tests {
     fn a_trace_that_is_not_recorded_keeps_nothing() {
         let trace = TraceContext::new(true);
         let mut spans = Spans::new(&trace, None, &Traces::none());
-        let backend = Arc::new(Backend::new(0, "web-1", "web-1", 8443));
+        let backend = Arc::new(Backend::alone("web-1"));
         spans.attempt(&trace, &backend);
         assert_eq!(spans.attempts.capacity(), 0);
         assert_eq!(spans.parent(&trace), trace);

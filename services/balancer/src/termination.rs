@@ -17,8 +17,14 @@ pub enum Termination {
     ParseError,
     /// The client sent more than is taken.
     TooLarge,
+    /// The client sends more than it may.
+    RateLimited,
     /// No backend was in rotation.
     NoBackend,
+    /// Every backend had as many requests as it takes, and the queue was full.
+    QueueFull,
+    /// The same, and nothing became free in time.
+    QueueTimeout,
     /// A backend refused the connection.
     ConnectRefused,
     /// A backend did not take the connection in time.
@@ -29,6 +35,8 @@ pub enum Termination {
     WrongRole,
     /// A backend broke the connection off.
     BackendReset,
+    /// A backend was found dead while its answer was awaited.
+    BackendDown,
     /// A backend's answer is not HTTP.
     BadAnswer,
     /// A backend sent no head of an answer in time.
@@ -53,19 +61,23 @@ impl Termination {
     }
 
     /// Every one, for the metrics' labels.
-    pub const ALL: [Termination; 17] = [
+    pub const ALL: [Termination; 21] = [
         Termination::Completed,
         Termination::Refused,
         Termination::ClientAbort,
         Termination::ClientTimeout,
         Termination::ParseError,
         Termination::TooLarge,
+        Termination::RateLimited,
         Termination::NoBackend,
+        Termination::QueueFull,
+        Termination::QueueTimeout,
         Termination::ConnectRefused,
         Termination::ConnectTimeout,
         Termination::TlsFailure,
         Termination::WrongRole,
         Termination::BackendReset,
+        Termination::BackendDown,
         Termination::BadAnswer,
         Termination::FirstByteTimeout,
         Termination::AnswerTimeout,
@@ -82,12 +94,16 @@ impl Termination {
             Termination::ClientTimeout => "client_timeout",
             Termination::ParseError => "parse_error",
             Termination::TooLarge => "too_large",
+            Termination::RateLimited => "rate_limited",
             Termination::NoBackend => "no_backend",
+            Termination::QueueFull => "queue_full",
+            Termination::QueueTimeout => "queue_timeout",
             Termination::ConnectRefused => "connect_refused",
             Termination::ConnectTimeout => "connect_timeout",
             Termination::TlsFailure => "tls_failure",
             Termination::WrongRole => "wrong_role",
             Termination::BackendReset => "backend_reset",
+            Termination::BackendDown => "backend_down",
             Termination::BadAnswer => "bad_answer",
             Termination::FirstByteTimeout => "first_byte_timeout",
             Termination::AnswerTimeout => "answer_timeout",

@@ -1,7 +1,7 @@
 //! A connection after it has changed its protocol: bytes pass in both directions until one side ends.
 //!
-//! For a WebSocket the frames' boundaries are followed, though nothing of them is read, so that at the balancer's end both sides are told
-//! in a frame of its own: 1001, going away (RFC 6455, 7.4.1).
+//! For a WebSocket the frames' boundaries are followed, though nothing of them is read, so that at the end of the balancer, or of a backend
+//! that is drained, both sides are told in a frame of its own: 1001, going away (RFC 6455, 7.4.1).
 
 use std::cell::{Cell, RefCell};
 use std::future::pending;
@@ -9,6 +9,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use tokio::sync::watch;
 
 use crate::clock::{Alarm, Moment};
 use crate::edge::ms;
@@ -16,7 +17,7 @@ use crate::stream::Stream;
 use crate::websocket::{Boundary, close_frame};
 use crate::worker::{Phase, Worker};
 
-/// The status of a WebSocket that is ended because the balancer goes.
+/// The status of a WebSocket that is ended because the balancer or the backend goes.
 const GOING_AWAY: u16 = 1001;
 /// How long one side may go on when the other has ended.
 const HALF_OPEN: Duration = Duration::from_secs(2);
@@ -60,7 +61,13 @@ struct Way<'a> {
 }
 
 /// Passes bytes both ways until both sides have ended, or one of them in disorder, or neither has said anything for too long.
-pub async fn run(worker: &Worker, client: End<'_>, backend: End<'_>, is_websocket: bool) -> Moved {
+pub async fn run(
+    worker: &Worker,
+    client: End<'_>,
+    backend: End<'_>,
+    is_websocket: bool,
+    mut drained: watch::Receiver<bool>,
+) -> Moved {
     let _counted = worker.edge.traffic.tunnel();
     let (last, is_going) = (Cell::new(worker.clock.now()), Cell::new(false));
     let way = |from, to| Way {
@@ -91,11 +98,15 @@ pub async fn run(worker: &Worker, client: End<'_>, backend: End<'_>, is_websocke
     let goodbye = async {
         let mut phase = worker.phase.clone();
         // An error is the end of those who would say so.
-        let _ = phase.wait_for(|phase| *phase >= Phase::Ending).await;
+        tokio::select! {
+            _ = phase.wait_for(|phase| *phase >= Phase::Ending) => {}
+            _ = drained.wait_for(|is_drained| *is_drained) => {}
+        }
         if is_websocket {
             is_going.set(true);
             tokio::join!(up.say_goodbye(true), down.say_goodbye(false));
-            let _ = client.reading.within(GOODBYE, until_closed(client)).await;
+            // By a timer of its own: the alarms' times are those of the ways.
+            let _ = tokio::time::timeout(GOODBYE, until_closed(client)).await;
         }
     };
     tokio::select! {
@@ -199,7 +210,7 @@ impl Way<'_> {
         }
         let mut frame = Vec::new();
         let mask = is_masked.then(rand::random);
-        close_frame(GOING_AWAY, "the balancer goes", mask, &mut frame);
+        close_frame(GOING_AWAY, "the server goes", mask, &mut frame);
         let write = self.to.stream.write_all(&frame);
         let _ = self.to.writing.within(GOODBYE, write).await;
     }

@@ -5,12 +5,13 @@
 //! to the worker that has the fewest ([`Workers::fewest`]).
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, watch};
@@ -19,9 +20,9 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::accept::{Accepted, serve};
 use crate::access_log::Lines;
-use crate::backend::Backend;
+use crate::backend::{Backend, Echo};
 use crate::backend_connection::BackendConnection;
-use crate::clock::{Clock, TICK};
+use crate::clock::{Clock, Moment, TICK};
 use crate::edge::Edge;
 use crate::http1::ResponseHead;
 use crate::names::LastFound;
@@ -31,6 +32,10 @@ use crate::pool::Pool;
 const BUFFER_BYTES_MAX: usize = 131_072;
 /// Buffers that are kept for the next who needs one.
 const BUFFERS_MAX: usize = 64;
+/// Errors of backends that count at one time. Further ones do not, by when the backend has been ejected long since.
+pub const ECHOES_MAX: usize = 4096;
+/// How long an error counts at most.
+pub const ECHO_MAX: Duration = Duration::from_secs(1);
 /// Ticks between two sweeps of the pool.
 const SWEEP_TICKS: u32 = 40;
 
@@ -65,6 +70,10 @@ pub struct Worker {
     buffers: RefCell<Vec<Vec<u8>>>,
     answer_room: RefCell<Vec<ResponseHead>>,
     last_host: RefCell<LastFound>,
+    /// Errors that still count, and until when; bounded by [`ECHOES_MAX`].
+    echoes: RefCell<VecDeque<(Moment, Echo)>>,
+    /// How often backends were found dead, and how many are well, at the last tick.
+    deaths_and_well: Cell<(u32, usize)>,
 }
 
 impl Worker {
@@ -79,6 +88,8 @@ impl Worker {
             buffers: RefCell::default(),
             answer_room: RefCell::default(),
             last_host: RefCell::default(),
+            echoes: RefCell::default(),
+            deaths_and_well: Cell::default(),
             edge: Arc::clone(edge),
         })
     }
@@ -125,12 +136,42 @@ impl Worker {
     /// Keeps a connection for the next request to this backend.
     pub fn give_back(&self, backend: &Backend, connection: BackendConnection) {
         connection.idle_since.set(self.clock.now());
-        self.pool.give(backend.index(), connection);
+        self.pool.give(backend, connection);
+    }
+
+    /// A backend has answered with an error or not at all, after so long. It counts as if it were still in flight for as long as a good
+    /// answer would have taken, so that who fails at once is not the one with the fewest.
+    pub fn erred(&self, backend: &Arc<Backend>, took: Duration) {
+        backend.metrics.errors.inc();
+        let roster = &self.edge.roster;
+        roster.failed(backend.outcomes().bad());
+        let left = roster.typical().min(ECHO_MAX).saturating_sub(took);
+        let mut echoes = self.echoes.borrow_mut();
+        if !left.is_zero() && echoes.len() < ECHOES_MAX {
+            echoes.push_back((self.clock.after(left), backend.echo()));
+        }
+    }
+
+    /// Lets errors be forgotten, and wakes who waits for an answer of a backend that was found dead, also when somebody else is well later.
+    fn look_at_backends(&self) {
+        let now = self.clock.now();
+        let mut echoes = self.echoes.borrow_mut();
+        while echoes.front().is_some_and(|(due, _)| *due <= now) {
+            echoes.pop_front();
+        }
+        let backends = self.edge.roster.chooser().backends();
+        let deaths = backends.iter().map(|backend| backend.deaths()).sum();
+        let offers = backends.iter().filter_map(|backend| backend.offer());
+        let well = offers.filter(|offer| !offer.rank.is_last_resort()).count();
+        if self.deaths_and_well.replace((deaths, well)) != (deaths, well) {
+            self.clock.wake_all();
+        }
     }
 
     fn tick(&self, count: u32) {
         self.wall.set((Instant::now(), SystemTime::now()));
         self.clock.tick();
+        self.look_at_backends();
         self.log.flush();
         if count.is_multiple_of(SWEEP_TICKS) {
             let idle_ms = self.edge.config.backend.idle_s * 1000;

@@ -62,7 +62,7 @@ async fn a_backend_that_says_it_is_not_ready_gets_nothing_more() -> Result<()> {
     let balancer = world.balancer_ready(&[&one, &two], "").await?;
     let client = balancer.client()?;
     one.set_ready(false);
-    balancer.wait_for_states(&["down", "up"]).await?;
+    balancer.wait_for_states(&["not_ready", "up"]).await?;
     for _ in 0..10 {
         client
             .get(balancer.url("/"))

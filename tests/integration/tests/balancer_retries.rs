@@ -249,7 +249,8 @@ async fn a_backend_that_never_answers_is_a_timeout_with_its_reason() -> Result<(
 async fn when_no_backend_can_be_reached_the_answer_says_so_and_when_to_come_again() -> Result<()> {
     let world = World::new()?;
     let (mut one, mut two) = (world.backend("web-1").await?, world.backend("web-2").await?);
-    let balancer = world.balancer_ready(&[&one, &two], "").await?;
+    let keys = "[balancing]\nwhen_none = \"closed\"\n";
+    let balancer = world.balancer_ready(&[&one, &two], keys).await?;
     let client = balancer.client()?;
     one.kill().await;
     two.kill().await;

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use balancer_common::websocket::{SWITCHED, UPGRADE, echo, masked};
 use balancer_common::{Balancer, Conversation, SOON, World};
 use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
@@ -994,61 +995,6 @@ async fn a_long_upload_goes_on_while_its_answer_comes() -> Result<()> {
     Ok(())
 }
 
-const UPGRADE: &str = "GET /socket HTTP/1.1\r\nhost: localhost\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
-                       sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-const SWITCHED: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-                        sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
-
-/// A backend that says every frame of a client again, unmasked, and counts the closing frames that it gets.
-async fn echo(mut on: Conversation, goodbyes: Arc<AtomicUsize>) -> Result<balancer_common::Next> {
-    on.write(SWITCHED).await?;
-    loop {
-        let head = on.read_exactly(2).await?;
-        let length = match head[1] & 0x7f {
-            126 => usize::from(u16::from_be_bytes(
-                on.read_exactly(2).await?.try_into().expect("two bytes"),
-            )),
-            length => usize::from(length),
-        };
-        let mask = on.read_exactly(4).await?;
-        let mut payload = on.read_exactly(length).await?;
-        for (at, byte) in payload.iter_mut().enumerate() {
-            *byte ^= mask[at % 4];
-        }
-        if head[0] == 0x88 {
-            ensure!(payload.starts_with(&1001_u16.to_be_bytes()), "{payload:?}");
-            goodbyes.fetch_add(1, Ordering::SeqCst);
-            return on.hold().await;
-        }
-        let mut frame = vec![head[0]];
-        match length {
-            0..126 => frame.push(length as u8),
-            _ => {
-                frame.push(126);
-                frame.extend_from_slice(&(length as u16).to_be_bytes());
-            }
-        }
-        frame.extend_from_slice(&payload);
-        on.write(frame).await?;
-    }
-}
-
-/// A client's frame with this text.
-fn masked(text: &[u8]) -> Vec<u8> {
-    let mask = [1, 2, 3, 4];
-    let mut frame = vec![0x82];
-    match text.len() {
-        length @ 0..126 => frame.push(0x80 | length as u8),
-        length => {
-            frame.push(0x80 | 126);
-            frame.extend_from_slice(&(length as u16).to_be_bytes());
-        }
-    }
-    frame.extend_from_slice(&mask);
-    frame.extend(text.iter().zip(mask.iter().cycle()).map(|(a, b)| a ^ b));
-    frame
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_websocket_is_one_request_and_is_told_1001_in_a_frame_of_its_own() -> Result<()> {
     let world = World::new()?;
@@ -1088,7 +1034,7 @@ async fn a_websocket_is_one_request_and_is_told_1001_in_a_frame_of_its_own() -> 
     wire.write(&long[500..]).await?;
     let rest = wire.rest(SOON).await?;
     let rest: Vec<u8> = rest.chars().map(|c| c as u8).collect();
-    let at = rest.len().checked_sub(2 + 2 + "the balancer goes".len());
+    let at = rest.len().checked_sub(2 + 2 + "the server goes".len());
     let close = &rest[at.context("no closing frame")?..];
     ensure!(
         close[0] == 0x88 && close[2..4] == 1001_u16.to_be_bytes(),

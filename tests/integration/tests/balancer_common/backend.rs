@@ -1,7 +1,8 @@
 //! A web server behind mutual TLS that answers, waits, breaks off or hangs, as the path asks.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -45,7 +46,7 @@ impl Received {
 /// One backend. Everything stops, open connections included, when it is dropped.
 pub(crate) struct Backend {
     name: String,
-    port: u16,
+    address: SocketAddr,
     identity: PathBuf,
     state: Arc<State>,
     serving: Option<JoinHandle<()>>,
@@ -60,6 +61,8 @@ struct State {
     checks: AtomicU64,
     /// Added to every answer but those of the checks, in milliseconds.
     delay_ms: AtomicU64,
+    /// The status of every answer but those of the checks, given at once; 0 for what the path asks.
+    status: AtomicU16,
     /// How long a connection may be idle, in milliseconds; 0 for ever.
     idle_ms: AtomicU64,
     connections: AtomicUsize,
@@ -70,9 +73,13 @@ type Answer = Result<Response<BoxBody<Bytes, std::io::Error>>, std::io::Error>;
 
 impl Backend {
     pub(crate) async fn start(name: &str, identity: &Path, port: u16) -> Result<Backend> {
+        Backend::start_at(name, identity, ([127, 0, 0, 1], port).into())
+    }
+
+    pub(crate) fn start_at(name: &str, identity: &Path, address: SocketAddr) -> Result<Backend> {
         let mut backend = Backend {
             name: name.to_owned(),
-            port,
+            address,
             identity: identity.to_owned(),
             state: Arc::new(State {
                 name: name.to_owned(),
@@ -89,7 +96,7 @@ impl Backend {
     }
 
     pub(crate) fn port(&self) -> u16 {
-        self.port
+        self.address.port()
     }
 
     /// Listens (again) on its port, with its identity as it is now.
@@ -98,7 +105,7 @@ impl Backend {
         let acceptor = TlsAcceptor::from(Arc::new(tls));
         let socket = TcpSocket::new_v4()?;
         socket.set_reuseaddr(true)?;
-        socket.bind(([127, 0, 0, 1], self.port).into())?;
+        socket.bind(self.address)?;
         let listener = socket.listen(1024)?;
         self.serving = Some(tokio::spawn(accept(
             listener,
@@ -138,6 +145,11 @@ impl Backend {
             .store(delay.as_millis() as u64, Ordering::SeqCst);
     }
 
+    /// From now on this is answered at once to everything but checks; 0 for what the path asks.
+    pub(crate) fn set_status(&self, status: u16) {
+        self.state.status.store(status, Ordering::SeqCst);
+    }
+
     pub(crate) fn set_idle(&self, idle: Duration) {
         self.state
             .idle_ms
@@ -147,6 +159,15 @@ impl Backend {
     /// Connections that were made to it so far.
     pub(crate) fn connections(&self) -> usize {
         self.state.connections.load(Ordering::SeqCst)
+    }
+
+    /// How many requests it has received so far, checks left out.
+    pub(crate) fn count(&self) -> usize {
+        self.state
+            .received
+            .lock()
+            .expect("no test panics with it")
+            .len()
     }
 
     /// What it has received so far, checks left out.
@@ -236,6 +257,12 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> Answer {
         .lock()
         .expect("no test panics with it")
         .push(received);
+    if let status @ 1.. = state.status.load(Ordering::SeqCst) {
+        return Ok(text(
+            StatusCode::from_u16(status).expect("a status"),
+            &state.name,
+        ));
+    }
     sleep(Duration::from_millis(state.delay_ms.load(Ordering::SeqCst))).await;
     match path.split('/').nth(1).unwrap_or_default() {
         // Everything was read and nothing is said.

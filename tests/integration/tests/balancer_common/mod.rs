@@ -5,7 +5,10 @@
 mod backend;
 mod client;
 pub(crate) mod frames;
+mod gate;
+mod operator;
 mod raw_backend;
+pub(crate) mod websocket;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -25,11 +28,16 @@ use tokio::net::UnixStream;
 pub(crate) use backend::{Backend, Received};
 pub(crate) use client::{Raw, header, problem, tls_of_client};
 pub(crate) use frames::{Frames, Taken};
+pub(crate) use gate::Gate;
+pub(crate) use operator::{Said, members};
 pub(crate) use raw_backend::{Conversation, Heard, Next, RawBackend};
 pub(crate) use wire::{Answer, Wire};
 
 /// Longer than anything here takes, shorter than a person's patience.
 pub(crate) const SOON: Duration = Duration::from_secs(10);
+
+/// Backends that the stack does not have.
+const MORE_NAMES: [&str; 4] = ["web", "web-3", "web-4", "web-5"];
 
 /// A certificate authority and a directory for this test's files.
 pub(crate) struct World {
@@ -41,7 +49,7 @@ impl World {
     pub(crate) fn new() -> Result<World> {
         let _ = rustls::crypto::ring::default_provider().install_default();
         Ok(World {
-            authority: Authority::create(&[])?,
+            authority: Authority::create(&MORE_NAMES.map(str::to_owned))?,
             directory: harness::run::directory("balancer")?,
         })
     }
@@ -153,6 +161,7 @@ impl World {
     ) -> Result<(PathBuf, PathBuf)> {
         let identity = self.identity(name, "balancer")?;
         let socket = self.directory.path().join(format!("{name}.sock"));
+        let desired = self.directory.path().join("backends.json");
         let backends: Vec<String> = backends
             .iter()
             .map(|(name, port)| {
@@ -164,6 +173,7 @@ impl World {
              [listen]\nhttps = \"127.0.0.1:{https}\"\nredirect = \"127.0.0.1:{redirect}\"\n\
              [edge]\nhttps_port = {https}\n\
              [health]\ninterval_ms = 100\ninterval_in_doubt_ms = 30\n\
+             [balancing]\nstate_file = {desired:?}\n\
              [metrics]\nlisten = \"127.0.0.1:0\"\n\
              [traces]\nendpoint = \"https://127.0.0.1:1\"\n",
             backends.join(", ")

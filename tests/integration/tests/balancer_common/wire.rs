@@ -63,23 +63,38 @@ impl Balancer {
         })
     }
 
+    /// A connection for HTTP/1.1 from this address of ours.
+    pub(crate) async fn wire_from(&self, source: [u8; 4]) -> Result<Wire> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((source, 0).into())?;
+        let stream = self.tls_over(socket, b"http/1.1").await?;
+        Ok(Wire {
+            stream,
+            buffer: BytesMut::new(),
+        })
+    }
+
     /// The same, for who reads it in another way.
     pub(crate) async fn tls_with(
         &self,
         alpn: &[u8],
         room: Option<u32>,
     ) -> Result<TlsStream<TcpStream>> {
+        let socket = TcpSocket::new_v4()?;
+        if let Some(room) = room {
+            socket.set_recv_buffer_size(room)?;
+            socket.set_send_buffer_size(room)?;
+        }
+        self.tls_over(socket, alpn).await
+    }
+
+    async fn tls_over(&self, socket: TcpSocket, alpn: &[u8]) -> Result<TlsStream<TcpStream>> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.ca_pem.as_bytes())?)?;
         let mut config = ClientConfig::builder()
             .with_root_certificates(roots)
             .with_no_client_auth();
         config.alpn_protocols = vec![alpn.to_vec()];
-        let socket = TcpSocket::new_v4()?;
-        if let Some(room) = room {
-            socket.set_recv_buffer_size(room)?;
-            socket.set_send_buffer_size(room)?;
-        }
         let stream = socket.connect(([127, 0, 0, 1], self.https).into()).await?;
         stream.set_nodelay(true)?;
         let name = ServerName::try_from("localhost")?;
