@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -35,7 +36,7 @@ pub enum Reason {
     Fresh,
     /// It changes something.
     Write,
-    /// It is in a transaction.
+    /// It is in a transaction that may write.
     Transaction,
     /// On a pinned connection.
     Pinned,
@@ -55,13 +56,17 @@ pub enum Reason {
     SpillOver,
     /// A read on the primary because the replica has no room.
     ReplicaFull,
-    /// A replica refused it as a write, so it was sent to the primary.
+    /// A replica refused it as a write, now or before, so it was sent to the primary.
     Corrected,
+    /// A read of a session that demands the primary.
+    Strong,
+    /// A hint in the statement says so.
+    Hint,
 }
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Fresh,
         Self::Write,
         Self::Transaction,
@@ -75,6 +80,8 @@ impl Reason {
         Self::SpillOver,
         Self::ReplicaFull,
         Self::Corrected,
+        Self::Strong,
+        Self::Hint,
     ];
 }
 
@@ -94,6 +101,8 @@ impl fmt::Display for Reason {
             Self::SpillOver => "spill-over",
             Self::ReplicaFull => "replica-full",
             Self::Corrected => "corrected",
+            Self::Strong => "strong",
+            Self::Hint => "hint",
         })
     }
 }
@@ -104,7 +113,7 @@ pub struct Decision {
     /// The role.
     pub target: Target,
     /// The server that had it.
-    pub server: String,
+    pub server: Arc<str>,
     /// Why.
     pub reason: Reason,
     /// The configuration that roles were taken from.

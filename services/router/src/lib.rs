@@ -18,44 +18,65 @@
 //! let token = db.causal_token().await?; // proves the write to another process
 //! # Ok(()) }
 //! ```
+#![doc = include_str!("../README.md")]
 
+mod acquire;
+mod attempt;
 mod causal;
 mod choose;
 pub mod classify;
 mod config;
+mod consistency;
+mod corrections;
 mod decision;
 mod error;
 mod executor;
 mod health;
+mod hold;
+mod lease;
+mod login;
 mod metrics;
+mod own_connection;
+mod pinned;
 mod pool;
+mod server;
 mod session;
 mod spans;
 mod transaction;
+mod view;
 mod watermark;
 
 use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
 use arc_swap::ArcSwap;
 use tokio::{sync::Notify, task::JoinHandle};
 
 pub use causal::CausalKey;
-pub use config::{Credentials, RouterConfig};
+pub use config::{Credentials, Password, RouterConfig};
+pub use consistency::Consistency;
 pub use decision::{Decision, Reason, Step, Target};
 pub use error::RouterError;
 pub use health::{ClusterHealth, ServerHealth};
-pub use transaction::{Pinned, Transaction};
+pub use own_connection::OwnConnection;
+pub use pinned::Pinned;
+pub use replication::{Endpoint, TlsFiles};
+pub use transaction::Transaction;
+pub use view::ServerState;
 
-use crate::{health::View, metrics::Metrics, pool::Server, session::Session, watermark::Watermark};
+use crate::{
+    choose::Wish, classify::Classifier, corrections::Corrections, metrics::Metrics, server::Server,
+    session::Session, view::View, watermark::Watermark,
+};
 
 /// Routes statements. Cheap to clone; a clone shares the session.
 #[derive(Clone)]
 pub struct Router {
     shared: Arc<Shared>,
     session: Arc<Session>,
+    consistency: Consistency,
 }
 
 /// What all sessions of a process share.
@@ -65,15 +86,21 @@ struct Shared {
     view: ArcSwap<View>,
     watermark: Watermark,
     key: CausalKey,
+    classifier: Classifier,
+    corrections: Corrections,
     metrics: Metrics,
     /// Wakes the probes: something looked wrong.
     suspicion: Notify,
-    /// Told after every round of probes.
-    probed: Notify,
+    /// Told after every round of probes, and when a server has executed what somebody waits for.
+    changed: Notify,
     /// How many rounds of probes there were.
     rounds: AtomicU64,
+    /// Whose turn it is among equal replicas.
+    turn: AtomicUsize,
+    /// How many writes wait for the end of a switchover.
+    held: AtomicUsize,
     /// The probes, the sampler and its followers.
-    tasks: std::sync::Mutex<Vec<JoinHandle<()>>>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Router {
@@ -89,21 +116,27 @@ impl Router {
         if let Some(problem) = config.problem() {
             return Err(RouterError::Configuration(problem));
         }
-        let metrics = Metrics::new(registry, &config)
-            .map_err(|error| RouterError::Configuration(error.to_string()))?;
         let servers: Vec<Server> = config
             .servers
             .iter()
             .map(|endpoint| Server::new(endpoint, &config, credentials))
             .collect();
+        let metrics = Metrics::new(registry, &config, &servers)
+            .map_err(|error| RouterError::Configuration(error.to_string()))?;
+        let classifier =
+            Classifier::new(&config.pure_functions).map_err(RouterError::Configuration)?;
         let shared = Arc::new(Shared {
             view: ArcSwap::from_pointee(View::unknown(servers.len())),
             watermark: Watermark::new(servers.len()),
             key: credentials.causal_key.clone(),
+            classifier,
+            corrections: Corrections::new(config.corrections_max as usize),
             suspicion: Notify::new(),
-            probed: Notify::new(),
+            changed: Notify::new(),
             rounds: AtomicU64::new(0),
-            tasks: std::sync::Mutex::new(Vec::new()),
+            turn: AtomicUsize::new(0),
+            held: AtomicUsize::new(0),
+            tasks: Mutex::default(),
             metrics,
             servers,
             config,
@@ -116,10 +149,11 @@ impl Router {
             (0..shared.servers.len())
                 .map(|server| tokio::spawn(watermark::follow(Arc::downgrade(&shared), server))),
         );
-        *shared.tasks.lock().expect("nothing panics with it") = tasks;
+        *shared.tasks.lock().unwrap_or_else(PoisonError::into_inner) = tasks;
         Ok(Self {
             shared,
             session: Arc::new(Session::new(None)),
+            consistency: Consistency::default(),
         })
     }
 
@@ -141,6 +175,26 @@ impl Router {
         Self {
             shared: self.shared.clone(),
             session: Arc::new(Session::new(token)),
+            consistency: self.consistency,
+        }
+    }
+
+    /// The same session, whose statements through this value demand this much of the data that they read.
+    ///
+    /// ```no_run
+    /// # async fn example(db: router::Router) -> Result<(), sqlx::Error> {
+    /// use std::time::Duration;
+    /// use router::Consistency;
+    ///
+    /// let dashboard = db.with_consistency(Consistency::Eventual { max_lag: Duration::from_secs(10) });
+    /// let visits: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM visits").fetch_one(&dashboard).await?;
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn with_consistency(&self, consistency: Consistency) -> Self {
+        Self {
+            consistency,
+            ..self.clone()
         }
     }
 
@@ -165,11 +219,15 @@ impl Router {
     /// # Errors
     /// When the primary does not answer in time. The writes are acknowledged all the same.
     pub async fn causal_token(&self) -> Result<Option<String>, RouterError> {
-        if self.session.mark() == 0 {
+        let mark = match self.session.is_writing_unseen() {
+            // Everything until now.
+            true => self.shared.watermark.acknowledged(),
+            false => self.session.mark(),
+        };
+        if mark == 0 {
             return Ok(None);
         }
-        let (epoch, executed) =
-            watermark::executed_by_primary(&self.shared, self.session.mark()).await?;
+        let (epoch, executed) = watermark::executed_by_primary(&self.shared, mark).await?;
         let token = self.shared.key.seal(epoch, &executed);
         if token.is_none() {
             self.shared.metrics.token("too_long_to_make");
@@ -190,12 +248,20 @@ impl Router {
         self.session.steps()
     }
 
+    /// What a statement is, and why; with the functions that are registered.
+    #[must_use]
+    pub fn classify(&self, sql: &str) -> classify::Verdict {
+        self.shared.classifier.classify(sql)
+    }
+
     /// Where a statement would go now, and why, without sending it.
     ///
     /// # Errors
     /// What sending it would answer at once: nobody to send it to, or a statement that needs a pinned connection.
     pub fn explain(&self, sql: &str) -> Result<Decision, RouterError> {
-        choose::choose(&self.shared, &self.session, sql).map(|choice| choice.decision)
+        let verdict = self.shared.classifier.classify(sql);
+        self.choose(Wish::of(&self.shared, sql, &verdict))
+            .map(|choice| choice.decision)
     }
 
     /// What is known of the servers.
@@ -209,7 +275,9 @@ impl Router {
     /// # Errors
     /// [`RouterError::PrimaryUnavailable`] when it does not within `limit`.
     pub async fn wait_for_primary(&self, limit: std::time::Duration) -> Result<(), RouterError> {
-        let waiting = self.shared.until(|view| view.writable_primary().is_some());
+        let waiting = self
+            .shared
+            .until(|view| view.writable_primary().is_some() && !view.holds_writes());
         tokio::time::timeout(limit, waiting)
             .await
             .map_err(|_| choose::no_primary(&self.shared))
@@ -217,17 +285,9 @@ impl Router {
 
     /// Closes all connections; statements that are under way finish first.
     pub async fn close(&self) {
-        for task in self
-            .shared
-            .tasks
-            .lock()
-            .expect("nothing panics with it")
-            .drain(..)
-        {
-            task.abort();
-        }
+        self.shared.stop();
         for server in &self.shared.servers {
-            server.pool.close().await;
+            server.close().await;
         }
     }
 }
@@ -242,18 +302,19 @@ impl std::fmt::Debug for Router {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        for task in self
-            .tasks
-            .get_mut()
-            .expect("nothing panics with it")
-            .drain(..)
-        {
-            task.abort();
-        }
+        self.stop();
     }
 }
 
 impl Shared {
+    /// Ends the probes, the sampler and its followers.
+    fn stop(&self) {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        for task in tasks.drain(..) {
+            task.abort();
+        }
+    }
+
     /// Something looked wrong with a server: look at once instead of at the next interval.
     fn suspect(&self) {
         self.suspicion.notify_one();
@@ -261,12 +322,18 @@ impl Shared {
 
     /// Waits until what is known of the servers is so.
     async fn until(&self, condition: impl Fn(&View) -> bool) {
+        self.until_some(|| condition(&self.view.load()).then_some(()))
+            .await;
+    }
+
+    /// Waits until there is something; asked again whenever something has changed that is known of the servers.
+    async fn until_some<T>(&self, something: impl Fn() -> Option<T>) -> T {
         loop {
-            let probed = self.probed.notified();
-            if condition(&self.view.load()) {
-                return;
+            let changed = self.changed.notified();
+            if let Some(something) = something() {
+                return something;
             }
-            probed.await;
+            changed.await;
         }
     }
 
@@ -276,7 +343,7 @@ impl Shared {
         let enough = self.rounds.load(Ordering::Acquire) + 2;
         let waiting = async {
             loop {
-                let probed = self.probed.notified();
+                let probed = self.changed.notified();
                 if self.rounds.load(Ordering::Acquire) >= enough {
                     return;
                 }

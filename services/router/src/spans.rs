@@ -21,7 +21,7 @@ pub(crate) fn statement(decision: &Decision, summary: &str) -> Span {
         db.query.summary = summary,
         db.response.status_code = Empty,
         "error.type" = Empty,
-        server.address = decision.server,
+        server.address = &*decision.server,
         router.target = %decision.target,
         router.reason = %decision.reason,
         router.epoch = decision.epoch,

@@ -15,10 +15,10 @@ use std::{
 
 use arc_swap::ArcSwap;
 use replication::GtidSet;
-use sqlx::{ConnectOptions, MySqlConnection};
+use sqlx::MySqlConnection;
 use tokio::{sync::Notify, time::timeout};
 
-use crate::{Shared, choose, error::RouterError};
+use crate::{Shared, choose, error::RouterError, login::Asking};
 
 /// How long a replica may take to reach a sample before the next is taken.
 const REACH: Duration = Duration::from_millis(200);
@@ -34,6 +34,8 @@ pub(crate) struct Watermark {
     writes: AtomicU64,
     /// For each server, up to which number it has executed them.
     applied: Vec<AtomicU64>,
+    /// For each server, what it said last that it has executed.
+    said: Vec<ArcSwap<GtidSet>>,
     /// For each server, what it is known to have executed, at least.
     executed: Vec<ArcSwap<GtidSet>>,
     /// What the primary had executed at the last sample.
@@ -57,6 +59,9 @@ impl Watermark {
         Self {
             writes: AtomicU64::new(0),
             applied: (0..servers).map(|_| AtomicU64::new(0)).collect(),
+            said: (0..servers)
+                .map(|_| ArcSwap::from_pointee(GtidSet::default()))
+                .collect(),
             executed: (0..servers)
                 .map(|_| ArcSwap::from_pointee(GtidSet::default()))
                 .collect(),
@@ -78,24 +83,31 @@ impl Watermark {
 
     /// A write was acknowledged: its number, for the session's mark.
     pub(crate) fn acknowledged(&self) -> u64 {
-        let mark = self.writes.fetch_add(1, Ordering::AcqRel) + 1;
-        self.wanted.notify_one();
-        mark
+        self.writes.fetch_add(1, Ordering::AcqRel) + 1
     }
 
+    /// The server has executed every write up to `mark`.
     pub(crate) fn applied(&self, server: usize, mark: u64) {
         self.applied[server].fetch_max(mark, Ordering::AcqRel);
     }
 
-    /// What the server itself said last.
-    pub(crate) fn executed(&self, server: usize, set: &GtidSet) {
-        self.executed[server].store(Arc::new(set.clone()));
+    /// What the server itself says that it has executed. One that no longer has what it said before is another one, made anew under the same
+    /// name: nothing is known of it.
+    pub(crate) fn said(&self, server: usize, set: &GtidSet) {
+        let before = self.said[server].swap(Arc::new(set.clone()));
+        let is_another = !set.contains(&before);
+        if is_another {
+            self.applied[server].store(0, Ordering::Release);
+        }
+        if is_another || set.contains(&self.executed[server].load()) {
+            self.executed[server].store(Arc::new(set.clone()));
+        }
     }
 
     /// The server is known to have executed this, and perhaps more.
     fn executed_at_least(&self, server: usize, set: &GtidSet) {
         if !self.has_set(server, set) {
-            self.executed(server, set);
+            self.executed[server].store(Arc::new(set.clone()));
         }
     }
 
@@ -160,7 +172,7 @@ pub(crate) async fn executed_by_primary(
         .await
         .map_err(|_| match shared.view.load().readable_primary() {
             Some(primary) => {
-                let server = shared.servers[primary].endpoint.name.clone();
+                let server = shared.servers[primary].name().to_owned();
                 RouterError::DeadlineExceeded { server, limit }
             }
             None => choose::no_primary(shared),
@@ -169,7 +181,7 @@ pub(crate) async fn executed_by_primary(
 
 /// Samples whenever somebody wants one, until the router is gone.
 pub(crate) async fn sample(shared: Weak<Shared>) {
-    let mut connections: Vec<Option<MySqlConnection>> = Vec::new();
+    let mut connections: Vec<Option<Asking>> = Vec::new();
     let Some(wanted) = shared.upgrade().map(|now| now.watermark.wanted.clone()) else {
         return;
     };
@@ -189,7 +201,7 @@ pub(crate) async fn sample(shared: Weak<Shared>) {
 
 async fn one_sample(
     shared: &Shared,
-    connections: &mut [Option<MySqlConnection>],
+    connections: &mut [Option<Asking>],
 ) -> Result<(), sqlx::Error> {
     // The mark first: a write that it counts was sent to a primary that the view, loaded after it, knows.
     let (at, mark) = (Instant::now(), shared.watermark.written());
@@ -256,10 +268,12 @@ pub(crate) async fn follow(shared: Weak<Shared>, server: usize) {
             Ok(Some(0)) => {
                 watermark.applied(server, sample.mark);
                 watermark.executed_at_least(server, &sample.executed);
+                // Whoever waits for room may find it there now.
+                now.changed.notify_waiters();
             }
             Ok(_) => {}
             Err(error) => {
-                let server = &now.servers[server].endpoint.name;
+                let server = now.servers[server].name();
                 tracing::debug!(server, %error, "not known whether it has executed a sample");
                 tokio::time::sleep(PAUSE_AFTER_ERROR).await;
             }
@@ -271,16 +285,20 @@ pub(crate) async fn follow(shared: Weak<Shared>, server: usize) {
 async fn ask<T>(
     shared: &Shared,
     server: usize,
-    slot: &mut Option<MySqlConnection>,
+    slot: &mut Option<Asking>,
     question: impl AsyncFnOnce(&mut MySqlConnection) -> Result<T, sqlx::Error>,
 ) -> Result<T, sqlx::Error> {
     let limit = shared.config.probe_timeout() + REACH;
     let answer = timeout(limit, async {
-        let connection = match &mut *slot {
-            Some(connection) => connection,
-            none => none.insert(shared.servers[server].options.connect().await?),
+        let login = &shared.servers[server].pool.login;
+        let asking = match &mut *slot {
+            Some(asking) => {
+                login.renew(asking, limit / 3).await;
+                asking
+            }
+            none => none.insert(login.connect_to_ask().await?),
         };
-        question(connection).await
+        question(&mut asking.connection).await
     })
     .await
     .unwrap_or_else(|elapsed| Err(sqlx::Error::Io(elapsed.into())));
@@ -289,4 +307,29 @@ async fn ask<T>(
         shared.suspect();
     }
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(numbers: &str) -> GtidSet {
+        format!("3e11fa47-71ca-11e1-9e33-c80aa9429562:{numbers}")
+            .parse()
+            .unwrap()
+    }
+
+    #[test]
+    fn a_server_that_was_made_anew_has_nothing_that_was_known_of_the_one_before() {
+        let watermark = Watermark::new(1);
+        watermark.said(0, &set("1-7"));
+        watermark.applied(0, 3);
+        watermark.executed_at_least(0, &set("1-9"));
+        // An answer that was on its way is older than what a follower knows, and takes nothing back.
+        watermark.said(0, &set("1-8"));
+        assert!(watermark.has(0, 3) && watermark.has_set(0, &set("9")));
+        watermark.said(0, &set("1-5"));
+        assert!(!watermark.has(0, 1) && !watermark.has_set(0, &set("6")));
+        assert!(watermark.has_set(0, &set("5")));
+    }
 }

@@ -5,20 +5,23 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use chassis::config::Problem;
+use chassis::config::{Problem, Range};
 use http::{Uri, uri::Scheme};
-use router::RouterConfig;
+use router::{RouterConfig, classify::Classifier};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use telemetry::{metrics::EndpointConfig, traces::TracesConfig};
 
-/// The longest time that makes sense anywhere, in milliseconds: ten minutes.
+/// The longest time that somebody may have to wait, in milliseconds: ten minutes.
 const TIME_MAX_MS: u64 = 600_000;
+/// The longest that a connection to a database may be kept, in milliseconds: a day.
+const DAY_MS: u64 = 86_400_000;
 
 /// Longer than a balancer keeps an idle connection, with room.
 const IDLE_MIN_MS: u64 = 20_000;
 
 /// Everything that can be configured.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)] // web.toml says what each key is
 pub struct Config {
@@ -40,7 +43,7 @@ pub struct Config {
 }
 
 /// `[connections]`
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct Connections {
@@ -52,7 +55,7 @@ pub struct Connections {
 }
 
 /// `[request]`
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct Request {
@@ -60,7 +63,7 @@ pub struct Request {
 }
 
 /// `[session]`
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct Session {
@@ -68,7 +71,7 @@ pub struct Session {
 }
 
 /// `[stop]`
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct Stop {
@@ -77,7 +80,7 @@ pub struct Stop {
 }
 
 /// `[links]`
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct Links {
@@ -101,7 +104,7 @@ impl Links {
 }
 
 /// `[monitoring]`
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct Monitoring {
@@ -134,55 +137,49 @@ impl chassis::config::Config for Config {
         &self.admin_socket
     }
 
-    fn problems(&self) -> Vec<Problem> {
+    fn ranges(&self) -> Vec<Range> {
         let Self {
             connections,
             database,
             ..
         } = self;
-        let time = |key, value| Problem::outside(key, value, 1..=TIME_MAX_MS);
-        let outside = [
-            Problem::outside("threads", self.threads, 0..=1024),
-            Problem::outside("connections.max", connections.max, 1..=1_000_000),
+        let time = |key, value| Range::of(key, value, 1..=TIME_MAX_MS);
+        let mut ranges = vec![
+            Range::of("threads", self.threads, 0..=1024),
+            Range::of("connections.max", connections.max, 1..=1_000_000),
             time(
                 "connections.handshake_timeout_ms",
                 connections.handshake_timeout_ms,
             ),
-            Problem::outside(
+            Range::of(
                 "connections.idle_timeout_ms",
                 connections.idle_timeout_ms,
                 IDLE_MIN_MS..=TIME_MAX_MS,
             ),
-            Problem::outside(
+            Range::of(
                 "connections.header_bytes_max",
                 connections.header_bytes_max,
                 8192..=1_048_576,
             ),
-            Problem::outside(
+            Range::of(
                 "connections.http2_streams_max",
                 connections.http2_streams_max,
                 1..=10_000,
             ),
             time("request.timeout_ms", self.request.timeout_ms),
-            Problem::outside(
+            Range::of(
                 "session.lifetime_hours",
                 self.session.lifetime_hours,
                 1..=87_600,
             ),
-            Problem::outside(
-                "metrics.connections_max",
-                self.metrics.connections_max,
-                1..=1024,
-            ),
-            time("metrics.timeout_ms", self.metrics.timeout_ms),
-            Problem::outside("stop.announce_ms", self.stop.announce_ms, 0..=TIME_MAX_MS),
+            Range::of("stop.announce_ms", self.stop.announce_ms, 0..=TIME_MAX_MS),
             time("stop.deadline_ms", self.stop.deadline_ms),
-            Problem::outside(
+            Range::of(
                 "monitoring.timeout_ms",
                 self.monitoring.timeout_ms,
                 1..=10_000,
             ),
-            Problem::outside(
+            Range::of(
                 "monitoring.keep_ms",
                 self.monitoring.keep_ms,
                 0..=TIME_MAX_MS,
@@ -193,24 +190,76 @@ impl chassis::config::Config for Config {
                 database.statement_timeout_ms,
             ),
             time("database.acquire_timeout_ms", database.acquire_timeout_ms),
+            time("database.hold_timeout_ms", database.hold_timeout_ms),
             time("database.probe_interval_ms", database.probe_interval_ms),
             time("database.probe_timeout_ms", database.probe_timeout_ms),
-            Problem::outside(
+            Range::of(
+                "database.recovery_probes",
+                database.recovery_probes,
+                1..=100,
+            ),
+            Range::of(
                 "database.max_connections",
                 database.max_connections,
                 1..=10_000,
             ),
-            Problem::outside(
-                "database.write_reserve",
-                database.write_reserve,
-                0..=database.max_connections.saturating_sub(1),
+            Range::of("database.max_waiting", database.max_waiting, 1..=1_000_000),
+            Range::of(
+                "database.max_connecting",
+                database.max_connecting,
+                1..=10_000,
+            ),
+            Range::of(
+                "database.idle_timeout_ms",
+                database.idle_timeout_ms,
+                1..=DAY_MS,
+            ),
+            Range::of(
+                "database.max_lifetime_ms",
+                database.max_lifetime_ms,
+                1..=DAY_MS,
+            ),
+            Range::of(
+                "database.prepared_statements",
+                database.prepared_statements,
+                1..=10_000,
+            ),
+            Range::of(
+                "database.transaction_retries",
+                database.transaction_retries,
+                0..=100,
+            ),
+            Range::of(
+                "database.corrections_max",
+                database.corrections_max,
+                1..=1_000_000,
             ),
         ];
-        let mut problems: Vec<_> = outside.into_iter().flatten().collect();
+        ranges.extend(self.metrics.ranges().map(Range::from));
+        ranges.extend(self.traces.ranges().map(Range::from));
+        ranges
+    }
+
+    fn problems(&self) -> Vec<Problem> {
+        let database = &self.database;
+        let reserve = Problem::outside(
+            "database.write_reserve",
+            database.write_reserve,
+            0..=database.max_connections.saturating_sub(1),
+        );
+        let mut problems: Vec<_> = reserve.into_iter().collect();
+        if let Err(problem) = Classifier::new(&database.pure_functions) {
+            problems.push(Problem::new(
+                "database.pure_functions",
+                "names of stored functions that only read",
+                problem,
+            ));
+        }
         problems.extend(self.links.problems());
         problems.extend(self.monitoring.problem());
-        let traces = self.traces.problems().into_iter();
-        problems.extend(traces.map(|(key, expected, found)| Problem::new(key, expected, found)));
+        if let Some((key, expected, found)) = self.traces.problem() {
+            problems.push(Problem::new(key, expected, found));
+        }
         if database.servers.is_empty() {
             problems.push(Problem::new(
                 "database.servers",

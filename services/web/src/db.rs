@@ -136,7 +136,7 @@ mod tests {
             .flat_map(|target| Reason::ALL.map(|reason| (target, reason)))
             .map(|(target, reason)| Decision {
                 target,
-                server: "mysql-1".to_owned(),
+                server: "mysql-1".into(),
                 reason,
                 epoch: 1,
                 lag: None,

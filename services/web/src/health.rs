@@ -14,7 +14,7 @@ use axum::{
 use http::StatusCode;
 use tokio::sync::watch;
 
-use crate::{routes::Routes, state::AppState};
+use crate::{explain, routes::Routes, state::AppState};
 
 /// Whether new work is welcome: not yet, yes, not any more.
 #[derive(Clone, Debug)]
@@ -114,22 +114,14 @@ pub fn admin(state: &AppState, command: &str) -> Result<String, String> {
             "database": state.router.health(),
         })),
         "metrics" => serde_json::to_string(&telemetry::metrics::render(&state.registry)),
-        sql if sql.starts_with("explain ") => {
-            let decision = state
-                .router
-                .explain(sql.trim_start_matches("explain "))
-                .map_err(|error| error.to_string())?;
-            serde_json::to_string(&serde_json::json!({
-                "target": decision.target.to_string(),
-                "server": decision.server,
-                "reason": decision.reason.to_string(),
-                "epoch": decision.epoch,
-                "lag_ms": decision.lag.map(|lag| lag.as_millis().to_string()),
-            }))
+        other if other.starts_with(explain::COMMAND) => {
+            let sql: String = serde_json::from_str(other.trim_start_matches(explain::COMMAND))
+                .map_err(|_| "the statement to explain is not a JSON string".to_owned())?;
+            serde_json::to_string(&explain::explain(&state.router, &sql)?)
         }
         other => {
             return Err(format!(
-                "no such command: {other}; there are `health`, `status`, `metrics` and `explain SQL`"
+                "no such command: {other}; there are `health`, `status`, `metrics` and `explain` with a statement as a JSON string"
             ));
         }
     };

@@ -76,11 +76,12 @@ async fn ask(
     port: u16,
     access: &Credentials,
 ) -> Result<(MySqlConnection, Option<(u64, String)>, bool), sqlx::Error> {
+    let password = access.password.read().map_err(sqlx::Error::Io)?;
     let options = MySqlConnectOptions::new()
         .host(host)
         .port(port)
-        .username(&access.account.user)
-        .password(&access.account.password)
+        .username(&access.user)
+        .password(&password)
         .ssl_mode(MySqlSslMode::VerifyIdentity)
         .ssl_ca(&access.tls.ca)
         .ssl_client_cert(&access.tls.cert)

@@ -347,6 +347,20 @@ const EDGE: &[Entry] = &[
         "Try again after the time that Retry-After names.",
     ),
     of_the_edge(
+        "busy",
+        StatusCode::SERVICE_UNAVAILABLE,
+        "All web servers are busy",
+        "Every web server has as many requests as it takes, and too many wait already. The request was not sent to any.",
+        "Try again after the time that Retry-After names.",
+    ),
+    of_the_edge(
+        "too-many-requests",
+        StatusCode::TOO_MANY_REQUESTS,
+        "There are too many requests",
+        "This client sends more requests than one may. The request was not sent to any web server.",
+        "Try again after the time that Retry-After names, and more slowly.",
+    ),
+    of_the_edge(
         "backends-unreachable",
         StatusCode::SERVICE_UNAVAILABLE,
         "No web server could be reached",

@@ -13,7 +13,7 @@ use chassis::{
     namespace, stop,
 };
 use prometheus::Registry;
-use router::{CausalKey, Credentials, Router};
+use router::{CausalKey, Credentials, Password, Router};
 use telemetry::{
     logs,
     metrics::{self, Endpoint},
@@ -186,12 +186,10 @@ fn credentials(
     (user, secret): (&str, &str),
 ) -> anyhow::Result<Credentials> {
     let key = CausalKey::new(identity.secret("causal_token_key")?.as_bytes());
-    Ok(Credentials::new(
-        user,
-        &identity.secret(secret)?,
-        directory,
-        key,
-    ))
+    // It must be there; it is read anew at every login.
+    identity.secret(secret)?;
+    let password = Password::File(directory.join("secrets").join(secret));
+    Ok(Credentials::new(user, password, directory, key))
 }
 
 /// New certificate files are used without a restart, and the days that are left are counted down.

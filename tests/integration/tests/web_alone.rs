@@ -1,4 +1,5 @@
-//! A web server without databases: what its metrics have from the start, and how often its status page asks Prometheus.
+//! A web server without databases: what its metrics have from the start, how often its status page asks Prometheus, and where it would
+//! send a statement.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -268,6 +269,94 @@ async fn what_prometheus_said_is_shown_for_a_second_and_then_it_is_asked_again()
             apart < Duration::from_secs(10),
             "asked again only after {apart:?}"
         );
+    }
+    Ok(())
+}
+
+/// `web explain`, which asks the running web server: its end, and what it said on both ways out.
+async fn explain(web: &Web, arguments: &[&str]) -> Result<(Option<i32>, String, String)> {
+    let socket = web.directory.path().join("admin.sock");
+    let said = tokio::process::Command::new(harness::path_of("web")?)
+        .arg("explain")
+        .args(arguments)
+        .env("HOLDFAST_WEB__ADMIN_SOCKET", socket)
+        .output()
+        .await?;
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Ok((said.status.code(), text(said.stdout), text(said.stderr)))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_that_nobody_can_have_is_explained_all_the_same() -> Result<()> {
+    let identities = Identities::make()?;
+    let nobody = format!(
+        r#"[{{ name = "mysql-1", host = "127.0.0.1", port = {} }}]"#,
+        free_port()?
+    );
+    let database = [("DATABASE__SERVERS", nobody.as_str())];
+    let web = Web::start(&identities, free_port()?, &database).await?;
+    for (sql, class, why) in [
+        (
+            "SELECT name FROM owners",
+            "read",
+            "no database server is available: mysql-1: ",
+        ),
+        (
+            "SELECT name -- who\nFROM owners\nFOR UPDATE",
+            "locking",
+            "the primary mysql-1 is not available",
+        ),
+        (
+            "INSERT INTO owners VALUES ()",
+            "write",
+            "the primary mysql-1 is not available",
+        ),
+        (
+            "SELECT ruin()",
+            "unproven",
+            "the primary mysql-1 is not available",
+        ),
+        (
+            "SELECT \"é\" INTO @name",
+            "session-state",
+            "`router.pinned()`",
+        ),
+        ("BEGIN", "session-state", "`router.begin()`"),
+    ] {
+        let (code, report, error) = explain(&web, &[sql]).await?;
+        ensure!(code == Some(1), "{sql}: {code:?} {report} {error}");
+        ensure!(
+            report.contains(&format!("\nclass      {class}: ")),
+            "{sql}: {report}"
+        );
+        ensure!(report.contains("\ngoes to    nobody\n"), "{sql}: {report}");
+        ensure!(
+            report.contains("\nmysql-1  not known  no "),
+            "{sql}: {report}"
+        );
+        ensure!(
+            error.starts_with("web: ") && error.contains(why),
+            "{sql}: {error}"
+        );
+    }
+    let (code, line, _) = explain(&web, &["--json", "SELECT 1"]).await?;
+    ensure!(code == Some(1), "{code:?}");
+    let json: serde_json::Value = serde_json::from_str(&line)?;
+    ensure!(json["class"] == "read" && json["goes"].is_null(), "{json}");
+    ensure!(json["error"].is_string() && json["epoch"] == 0, "{json}");
+
+    let long = format!("SELECT {}", vec!["1"; 20_000].join(", "));
+    let (code, report, _) = explain(&web, &[&long]).await?;
+    ensure!(
+        code == Some(1) && report.contains("class      read: "),
+        "{report}"
+    );
+    for (sql, why) in [
+        ("", "there is no statement"),
+        (&*" x".repeat(40_000), "at most 65536 bytes"),
+    ] {
+        let (code, _, error) = explain(&web, &[sql]).await?;
+        ensure!(code == Some(1) && error.contains(why), "{code:?}: {error}");
     }
     Ok(())
 }

@@ -2,15 +2,75 @@
 //!
 //! One pass of a lexer, then rules over its tokens; no grammar of MySQL, which every release changes. A statement is a read only if it
 //! is one statement that begins as one, and holds nothing that changes data, takes a lock, looks at or changes the session's
-//! state, asks what only one server can answer, or calls a function that is not known to be pure. It assumes the `sql_mode` that
-//! this crate's own connections have; a statement that would change it is refused on the shared executor.
+//! state, asks what only one server can answer, or calls a function that is not known to be pure.
+//!
+//! ```
+//! use router::classify::{Class, Classifier, Hint, Session};
+//!
+//! let classifier = Classifier::new(&["slug".to_owned(), "shop.price".to_owned()])?;
+//! for (sql, class) in [
+//!     ("SELECT slug(title) FROM posts", Class::Read),
+//!     ("SELECT * FROM jobs FOR UPDATE SKIP LOCKED", Class::Locking),
+//!     ("WITH old AS (SELECT 1) DELETE FROM posts", Class::Write),
+//!     ("SELECT f(title) FROM posts", Class::Unproven),
+//!     ("SELECT @n := @n + 1", Class::SessionState(Session::UserVariables)),
+//! ] {
+//!     assert_eq!(classifier.classify(sql).class, class, "{sql}");
+//! }
+//!
+//! let verdict = classifier.classify("/* router:primary */ SELECT 1");
+//! assert_eq!((verdict.class, verdict.hint), (Class::Read, Some(Hint::Primary)));
+//!
+//! let sql = "SELECT f(title) FROM posts";
+//! let cause = classifier.classify(sql).cause;
+//! assert_eq!(&sql[cause.range().unwrap()], "f");
+//! assert_eq!(
+//!     cause.to_string(),
+//!     "`f` is not known to be pure: register it in pure_functions if it only reads"
+//! );
+//! # Ok::<(), String>(())
+//! ```
+//!
+//! # What counts as a read
+//!
+//! `SELECT`, `TABLE`, `VALUES`, `WITH`; `SHOW` of definitions; `DESCRIBE`, and `EXPLAIN` of such. The time, chance, the account and the
+//! default database are no state: `NOW()`, `UUID()`, `CURRENT_USER()` and `DATABASE()` are the same on every connection of a pool, or as
+//! good as each other. `VERSION()` counts as one, too: it is that of both servers, but for the hour in which one of them is upgraded.
+//! `@@x` goes to the primary, and so do functions, tables and SHOWs that tell of one server. An optimizer hint is no reason for
+//! anything: `SET_VAR` lasts as long as its statement.
+//!
+//! # Hints
+//!
+//! A comment before the statement may speak to the router: `/* router:primary */` asks for the primary, whatever the statement is, and
+//! `/* router:replica */` for a replica, which counts only for a read. Other comments, blanks and parentheses may stand before it; of two
+//! hints, the primary counts. In a string, or behind the statement's first word, it is a comment like any other. Another word behind
+//! `router:` is no hint; a read with such a comment is kept on the primary, as whoever wrote it wanted something special, and the cause
+//! says which words there are.
+//!
+//! # What it cannot see
+//!
+//! - A view over a function that writes. Only the server knows; a replica refuses it.
+//! - A stored function that takes the name of a built-in of a newer or older MySQL. `MD5`, `SHA` and `SHA1` are a component's since 9.6.
+//! - The `sql_mode`. It assumes that a backslash escapes, which it does unless `NO_BACKSLASH_ESCAPES` or, within `"`, `ANSI_QUOTES` is
+//!   on, and that blanks may stand before a function's parenthesis, which the driver asks for. A statement that changes the mode is
+//!   refused on the shared executor.
+//! - A temporary table, or another session's state behind a name: what opens such state is refused, so there is none.
 
-mod functions;
+mod cause;
 mod lexer;
+mod registered;
+mod statement;
 mod summary;
+mod words;
 
-use lexer::{Token, tokens};
+use std::fmt;
 
+use lexer::{Asked, NEWEST, OLDEST};
+use registered::Registered;
+use statement::Reader;
+use summary::Summary;
+
+pub use cause::{Cause, Why};
 pub use summary::summary;
 
 /// What a statement is, as far as it can be told from its text.
@@ -28,25 +88,53 @@ pub enum Class {
     SessionState(Session),
 }
 
+impl Class {
+    /// Whether something may be changed by it, as far as can be told; locks are no change.
+    #[must_use]
+    pub fn may_write(self) -> bool {
+        !matches!(self, Self::Read | Self::Locking)
+    }
+
+    /// Of two statements, or of two parts of one, the heavier class is that of both.
+    fn weight(self) -> u8 {
+        match self {
+            Self::Read => 0,
+            Self::Unproven => 1,
+            Self::Locking => 2,
+            Self::Write => 3,
+            Self::SessionState(_) => 4,
+        }
+    }
+}
+
 /// What of the session's state a statement uses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Session {
     /// `@x`, `:=`, `SELECT … INTO @x`.
-    #[error("user variables")]
     UserVariables,
     /// `GET_LOCK` and its kin.
-    #[error("named locks")]
     NamedLocks,
     /// `LAST_INSERT_ID`, `FOUND_ROWS`, `ROW_COUNT`, `SHOW WARNINGS`, …
-    #[error("what the statement before left")]
     LastStatement,
     /// `BEGIN`, `COMMIT`, `SAVEPOINT`, `XA`, …
-    #[error("transactions opened by text")]
     Transactions,
     /// `SET`, `USE`, `PREPARE`, `LOCK TABLES`, `HANDLER`, temporary tables, `CONNECTION_ID()`, …
-    #[error("settings and objects of the session")]
     Settings,
 }
+
+impl fmt::Display for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::UserVariables => "user variables",
+            Self::NamedLocks => "named locks",
+            Self::LastStatement => "what the statement before left",
+            Self::Transactions => "transactions opened by text",
+            Self::Settings => "settings and objects of the session",
+        })
+    }
+}
+
+impl std::error::Error for Session {}
 
 impl Session {
     /// What to do instead.
@@ -60,302 +148,107 @@ impl Session {
     }
 }
 
-/// Classifies one text as MySQL 8.0 to 9.7 would read it. Linear in its length; never panics.
+/// What a comment before a statement asks for: `/* router:primary */ SELECT …`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hint {
+    /// The primary, whatever the statement is.
+    Primary,
+    /// A replica, if the statement is a read.
+    Replica,
+}
+
+/// What a classifier says of a text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// What the statement is. A hint changes nothing about it.
+    pub class: Class,
+    /// What a comment before the statement asks for.
+    pub hint: Option<Hint>,
+    /// What decided the class.
+    pub cause: Cause,
+}
+
+/// Classifies statements. Make one and share it.
+#[derive(Clone, Debug, Default)]
+pub struct Classifier {
+    registered: Registered,
+}
+
+impl Classifier {
+    /// With the names of users' own stored functions that only read: `name` for calls without a schema, `schema.name` for calls with
+    /// one. Case does not matter; a part with other characters than letters, digits, `_` and `$` stands in backquotes.
+    ///
+    /// # Errors
+    ///
+    /// A name that is none, or that of a built-in function which uses the session or the server, such as `GET_LOCK`, with what is
+    /// expected.
+    pub fn new(pure_functions: &[String]) -> Result<Self, String> {
+        let registered = Registered::new(pure_functions)?;
+        Ok(Self { registered })
+    }
+
+    /// Classifies one text as MySQL 8.0 to 9.7 would read it. Linear in its length; never panics.
+    #[must_use]
+    pub fn classify(&self, sql: &str) -> Verdict {
+        self.verdict(sql, None).0
+    }
+
+    /// As [`Classifier::classify`], with the text's [`summary`], in the same pass.
+    #[must_use]
+    pub fn classify_with_summary(&self, sql: &str) -> (Verdict, String) {
+        let mut summary = Summary::default();
+        let (verdict, is_readable) = self.verdict(sql, Some(&mut summary));
+        (verdict, summary.end(is_readable))
+    }
+
+    /// And whether the text could be read to its end.
+    fn verdict<'a>(&self, sql: &'a str, summary: Option<&mut Summary<'a>>) -> (Verdict, bool) {
+        let newest = Reader::new(sql, NEWEST, &self.registered, summary).read();
+        let mut found = newest.found;
+        if newest.depends_on_version {
+            // Then it is what it is for those servers for which it is more.
+            let oldest = Reader::new(sql, OLDEST, &self.registered, None)
+                .read()
+                .found;
+            found = heavier(found, oldest);
+        }
+        let (class, cause) = found.unwrap_or((Class::Read, Cause::READS));
+        let (hint, unknown) = match newest.asked {
+            Asked::Nothing => (None, None),
+            Asked::For(hint) => (Some(hint), None),
+            Asked::Unknown(start, end) => (None, Some(start..end)),
+        };
+        let verdict = match unknown {
+            // Somebody wanted something else than what happens without a hint.
+            Some(range) if class == Class::Read => Verdict {
+                class: Class::Unproven,
+                hint,
+                cause: Cause {
+                    why: Why::UnknownHint(cause::name(sql[range.clone()].trim())),
+                    range: Some(range),
+                },
+            },
+            _ => Verdict { class, hint, cause },
+        };
+        (verdict, newest.is_readable)
+    }
+}
+
+type Finding = Option<(Class, Cause)>;
+
+fn heavier(one: Finding, other: Finding) -> Finding {
+    let weight = |finding: &Finding| finding.as_ref().map_or(0, |(class, _)| class.weight());
+    if weight(&other) > weight(&one) {
+        other
+    } else {
+        one
+    }
+}
+
+/// The class of one text, without any registered function.
 #[must_use]
 pub fn classify(sql: &str) -> Class {
-    let Ok(mut tokens) = tokens(sql) else {
-        return Class::Unproven;
-    };
-    while tokens.last() == Some(&Token::Symbol(';')) {
-        tokens.pop();
-    }
-    statement(&tokens)
-}
-
-fn statement(tokens: &[Token<'_>]) -> Class {
-    let executable = tokens.contains(&Token::ExecutableComment);
-    let several = tokens.contains(&Token::Symbol(';'));
-    let session = if (executable || several) && !defines_a_routine(tokens) {
-        // Each of them counts, and so does what an executable comment begins with.
-        let mut plain = tokens.to_vec();
-        plain.retain(|token| *token != Token::ExecutableComment);
-        plain
-            .split(|token| *token == Token::Symbol(';'))
-            .find_map(session_state)
-    } else {
-        session_state(tokens)
-    };
-    if let Some(session) = session {
-        return Class::SessionState(session);
-    }
-    if executable || several {
-        return Class::Unproven;
-    }
-    let start = tokens
-        .iter()
-        .take_while(|t| **t == Token::Symbol('('))
-        .count();
-    let Some(Token::Word(first)) = tokens.get(start) else {
-        return Class::Unproven;
-    };
-    match first.to_ascii_uppercase().as_str() {
-        "SELECT" | "TABLE" | "VALUES" | "WITH" => query(tokens),
-        "SHOW" if start == 0 => show(&tokens[1..]),
-        "EXPLAIN" | "DESCRIBE" | "DESC" if start == 0 => explain(&tokens[1..]),
-        "HELP" => Class::Unproven,
-        _ => Class::Write,
-    }
-}
-
-/// Its body has statements of its own, which are executed when it is called.
-fn defines_a_routine(tokens: &[Token<'_>]) -> bool {
-    let first = tokens.first().and_then(Token::keyword);
-    let head = tokens.iter().take_while(|t| **t != Token::Symbol(';'));
-    matches!(first.as_deref(), Some("CREATE" | "ALTER"))
-        && head.filter_map(Token::keyword).any(|word| {
-            matches!(
-                word.as_str(),
-                "PROCEDURE" | "FUNCTION" | "TRIGGER" | "EVENT"
-            )
-        })
-}
-
-/// The rules of session state apply to every statement, wherever in it the state is used.
-fn session_state(tokens: &[Token<'_>]) -> Option<Session> {
-    let word = |at: usize| tokens.get(at).and_then(Token::keyword);
-    match (word(0).as_deref(), word(1).as_deref()) {
-        (Some("BEGIN" | "COMMIT" | "ROLLBACK" | "SAVEPOINT" | "RELEASE" | "XA"), _) => {
-            return Some(Session::Transactions);
-        }
-        (Some("START"), Some("TRANSACTION")) => return Some(Session::Transactions),
-        (
-            Some("SET"),
-            Some("GLOBAL" | "PERSIST" | "PERSIST_ONLY" | "PASSWORD" | "RESOURCE" | "DEFAULT"),
-        ) => {}
-        (
-            Some(
-                "SET" | "USE" | "PREPARE" | "EXECUTE" | "DEALLOCATE" | "LOCK" | "UNLOCK"
-                | "HANDLER",
-            ),
-            _,
-        ) => {
-            return Some(Session::Settings);
-        }
-        (Some("CREATE" | "DROP"), Some("TEMPORARY")) => return Some(Session::Settings),
-        (Some("GET"), _) => return Some(Session::LastStatement),
-        (Some("SHOW"), Some("WARNINGS" | "ERRORS" | "PROFILE" | "PROFILES" | "COUNT")) => {
-            return Some(Session::LastStatement);
-        }
-        _ => {}
-    }
-    tokens
-        .iter()
-        .enumerate()
-        .find_map(|(at, token)| match token {
-            Token::UserVariable | Token::Assignment => Some(Session::UserVariables),
-            Token::Word("SQL_CALC_FOUND_ROWS") => Some(Session::LastStatement),
-            Token::Word(name) if name.eq_ignore_ascii_case("SQL_CALC_FOUND_ROWS") => {
-                Some(Session::LastStatement)
-            }
-            Token::SystemVariable(name) => {
-                functions::session_variable(name).then_some(Session::LastStatement)
-            }
-            Token::Word(name) | Token::Quoted(name)
-                if tokens.get(at + 1) == Some(&Token::Symbol('(')) =>
-            {
-                functions::session_function(name)
-            }
-            _ => None,
-        })
-}
-
-/// A SELECT, TABLE, VALUES or WITH, with whatever is nested in it.
-fn query(tokens: &[Token<'_>]) -> Class {
-    let mut unproven = false;
-    for (at, token) in tokens.iter().enumerate() {
-        let before = at.checked_sub(1).map(|before| &tokens[before]);
-        let after = tokens.get(at + 1);
-        // After a period every word is a name, and a function behind a schema is not a built-in.
-        let qualified = before == Some(&Token::Symbol('.'));
-        let called = after == Some(&Token::Symbol('('));
-        match token {
-            Token::Word(name) if qualified && !called => {
-                unproven |= of_one_server(tokens, at, &name.to_ascii_uppercase());
-            }
-            Token::Word(name) => {
-                let upper = name.to_ascii_uppercase();
-                match upper.as_str() {
-                    "INTO" => unproven = true,
-                    "FOR"
-                        if matches!(
-                            after.and_then(Token::keyword).as_deref(),
-                            Some("UPDATE" | "SHARE")
-                        ) =>
-                    {
-                        return Class::Locking;
-                    }
-                    "LOCK" => return Class::Locking,
-                    "INSERT" | "REPLACE" if called && !qualified => {}
-                    "UPDATE" | "DELETE" | "INSERT" | "REPLACE" => return Class::Write,
-                    _ if called && (qualified || !pure_call(tokens, at, &upper)) => unproven = true,
-                    "PERFORMANCE_SCHEMA" | "MYSQL" | "SYS"
-                        if after == Some(&Token::Symbol('.')) =>
-                    {
-                        unproven = true
-                    }
-                    _ => {}
-                }
-            }
-            Token::Quoted(name) => {
-                unproven |= called && !names_columns(tokens, at);
-                let schema = name.to_ascii_uppercase();
-                unproven |= after == Some(&Token::Symbol('.'))
-                    && matches!(schema.as_str(), "PERFORMANCE_SCHEMA" | "MYSQL" | "SYS");
-                unproven |= of_one_server(tokens, at, &schema);
-            }
-            // Where `"` quotes names, this would be a call.
-            Token::DoubleQuoted => unproven |= called,
-            Token::SystemVariable(_) => unproven = true,
-            _ => {}
-        }
-    }
-    if unproven {
-        Class::Unproven
-    } else {
-        Class::Read
-    }
-}
-
-/// A word before a parenthesis that is no function, or a pure one.
-fn pure_call(tokens: &[Token<'_>], at: usize, upper: &str) -> bool {
-    functions::syntax(upper) || functions::pure(upper) || names_columns(tokens, at)
-}
-
-/// `t` in `AS t (a, b)` and in `WITH t (a, b) AS (…)`; a window's name in `OVER w (…)` there is none.
-fn names_columns(tokens: &[Token<'_>], at: usize) -> bool {
-    let before = at
-        .checked_sub(1)
-        .and_then(|before| tokens[before].keyword());
-    if before.as_deref() == Some("AS") {
-        return true;
-    }
-    let opens = matches!(before.as_deref(), Some("WITH" | "RECURSIVE"))
-        || at
-            .checked_sub(1)
-            .is_some_and(|before| tokens[before] == Token::Symbol(','));
-    if !opens {
-        return false;
-    }
-    // A list of plain names, then AS and a parenthesis.
-    let mut next = at + 2;
-    loop {
-        if !matches!(tokens.get(next), Some(Token::Word(_) | Token::Quoted(_))) {
-            return false;
-        }
-        match tokens.get(next + 1) {
-            Some(Token::Symbol(',')) => next += 2,
-            Some(Token::Symbol(')')) => break,
-            _ => return false,
-        }
-    }
-    tokens.get(next + 2).and_then(Token::keyword).as_deref() == Some("AS")
-        && tokens.get(next + 3) == Some(&Token::Symbol('('))
-}
-
-/// A table of information_schema that tells of one server, not of the data.
-fn of_one_server(tokens: &[Token<'_>], at: usize, upper: &str) -> bool {
-    let of_information_schema = at >= 2
-        && tokens[at - 1] == Token::Symbol('.')
-        && matches!(tokens[at - 2], Token::Word(schema) | Token::Quoted(schema)
-            if schema.eq_ignore_ascii_case("information_schema"));
-    of_information_schema
-        && (upper.starts_with("INNODB_")
-            || matches!(
-                upper,
-                "PROCESSLIST"
-                    | "PROFILING"
-                    | "FILES"
-                    | "OPTIMIZER_TRACE"
-                    | "USER_ATTRIBUTES"
-                    | "PLUGINS"
-            ))
-}
-
-/// SHOW of definitions; all else tells of one server.
-fn show(tokens: &[Token<'_>]) -> Class {
-    let mut words = tokens.iter().map_while(Token::keyword);
-    let mut next = || words.next().unwrap_or_default();
-    let mut what = next();
-    while matches!(what.as_str(), "FULL" | "EXTENDED") {
-        what = next();
-    }
-    let defined = match what.as_str() {
-        "TABLES" | "COLUMNS" | "FIELDS" | "INDEX" | "INDEXES" | "KEYS" | "DATABASES"
-        | "SCHEMAS" | "COLLATION" | "CHARSET" | "TRIGGERS" => true,
-        "CHARACTER" => next() == "SET",
-        "TABLE" | "PROCEDURE" | "FUNCTION" => next() == "STATUS",
-        "CREATE" => matches!(
-            next().as_str(),
-            "TABLE"
-                | "VIEW"
-                | "DATABASE"
-                | "SCHEMA"
-                | "PROCEDURE"
-                | "FUNCTION"
-                | "TRIGGER"
-                | "EVENT"
-        ),
-        _ => false,
-    };
-    if !defined {
-        return Class::Unproven;
-    }
-    // What follows LIKE and WHERE may call functions.
-    match query(tokens) {
-        Class::Read | Class::Locking | Class::Write => Class::Read,
-        other => other,
-    }
-}
-
-/// EXPLAIN of a read reads; with ANALYZE it executes what it explains.
-fn explain(tokens: &[Token<'_>]) -> Class {
-    let mut rest = tokens;
-    loop {
-        match rest.first().and_then(Token::keyword).as_deref() {
-            Some("ANALYZE" | "EXTENDED" | "PARTITIONS") => rest = &rest[1..],
-            Some("FORMAT") if rest.get(1) == Some(&Token::Symbol('=')) && rest.len() > 2 => {
-                rest = &rest[3..]
-            }
-            Some("FOR") => {
-                // FOR SCHEMA name explains in another schema; FOR CONNECTION looks at this server.
-                let schema = matches!(
-                    rest.get(1).and_then(Token::keyword).as_deref(),
-                    Some("SCHEMA" | "DATABASE")
-                );
-                if !schema || rest.len() < 3 {
-                    return Class::Unproven;
-                }
-                rest = &rest[3..];
-            }
-            _ => break,
-        }
-    }
-    let start = rest
-        .iter()
-        .take_while(|t| **t == Token::Symbol('('))
-        .count();
-    match rest.get(start).and_then(Token::keyword).as_deref() {
-        Some("SELECT" | "TABLE" | "VALUES" | "WITH") => query(rest),
-        Some("INSERT" | "UPDATE" | "DELETE" | "REPLACE" | "INTO") | None
-            if start > 0 || rest.is_empty() =>
-        {
-            Class::Unproven
-        }
-        Some("INSERT" | "UPDATE" | "DELETE" | "REPLACE" | "INTO") => Class::Unproven,
-        // DESCRIBE of a table, with a column or a pattern.
-        _ if rest.len() == tokens.len() && rest.len() <= 5 => Class::Read,
-        _ => Class::Unproven,
-    }
+    Classifier::default().classify(sql).class
 }
 
 #[cfg(test)]

@@ -2,7 +2,10 @@
 //!
 //! For people who look at steps and spans (OpenTelemetry calls it the query's summary). Nothing is decided by it.
 
-use super::lexer::{Token, tokens};
+use super::{
+    lexer::{Kind, Lexer, NEWEST, Token},
+    words::Role,
+};
 
 /// The longest summary, in bytes.
 const BYTES_MAX: usize = 120;
@@ -10,46 +13,101 @@ const BYTES_MAX: usize = 120;
 /// The summary; `statement` where the text cannot be read.
 #[must_use]
 pub fn summary(sql: &str) -> String {
-    let tokens = tokens(sql).unwrap_or_default();
-    let verb = tokens.iter().find_map(Token::keyword);
-    let Some(mut summary) = verb else {
-        return "statement".to_owned();
-    };
-    let mut named: Vec<&str> = Vec::new();
-    for at in 0..tokens.len() {
-        let Some(table) = table(&tokens, at).filter(|table| !named.contains(table)) else {
-            continue;
-        };
-        if summary.len() + 1 + table.len() > BYTES_MAX {
-            break;
+    let mut summary = Summary::default();
+    let mut lexer = Lexer::new(sql, NEWEST);
+    loop {
+        let token = lexer.next();
+        if token.kind == Kind::End {
+            return summary.end(lexer.failed.is_none());
         }
-        named.push(table);
-        summary.push(' ');
-        summary.push_str(table);
+        summary.add(&lexer, &token);
     }
-    summary
 }
 
-/// The table that the keyword at this place brings in, without its schema.
-fn table<'a>(tokens: &[Token<'a>], at: usize) -> Option<&'a str> {
-    let before = at.checked_sub(1).and_then(|at| tokens[at].keyword());
-    match tokens[at].keyword()?.as_str() {
-        "FROM" | "JOIN" | "INTO" => {}
-        // Not that of `FOR UPDATE` and `ON DUPLICATE KEY UPDATE`.
-        "UPDATE" if !matches!(before.as_deref(), Some("FOR" | "KEY")) => {}
-        _ => return None,
-    }
-    let name = |at: usize| match tokens.get(at) {
-        Some(Token::Word(name) | Token::Quoted(name)) => Some(*name),
-        _ => None,
-    };
-    let first = name(at + 1)?;
-    if tokens.get(at + 2) == Some(&Token::Symbol('.')) {
-        return name(at + 3);
-    }
-    (!first.eq_ignore_ascii_case("LATERAL")).then_some(first)
+/// A summary in the making.
+#[derive(Default)]
+pub(super) struct Summary<'a> {
+    said: String,
+    tables: Vec<&'a str>,
+    state: State<'a>,
+    /// The token before was FOR, or KEY of `ON DUPLICATE KEY`.
+    no_table_follows: bool,
+    full: bool,
 }
 
+/// Where a table's name is waited for.
+#[derive(Clone, Copy, Default)]
+enum State<'a> {
+    #[default]
+    Elsewhere,
+    /// Behind FROM, JOIN, INTO or UPDATE.
+    Expected,
+    /// A name has come; it may be the schema's.
+    Named(&'a str),
+    /// A name and a period.
+    Qualified,
+}
+
+impl<'a> Summary<'a> {
+    /// Adds the next token of the text.
+    pub(super) fn add(&mut self, lexer: &Lexer<'a>, token: &Token) {
+        if self.said.is_empty() {
+            if token.kind == Kind::Word {
+                self.said = lexer.text(token).to_ascii_uppercase();
+                self.said.truncate(self.said.floor_char_boundary(BYTES_MAX));
+            } else {
+                return;
+            }
+        }
+        self.state = match self.state {
+            State::Expected if token.is_name() => State::Named(lexer.text(token)),
+            State::Named(_) if token.is(b'.') => State::Qualified,
+            State::Qualified if token.is_name() => {
+                self.table(lexer.text(token));
+                State::Elsewhere
+            }
+            State::Named(table) => {
+                self.table(table);
+                State::Elsewhere
+            }
+            _ => State::Elsewhere,
+        };
+        let brings_a_table = match token.role {
+            Role::From | Role::Join | Role::Into => true,
+            Role::Update => !self.no_table_follows,
+            _ => false,
+        };
+        if brings_a_table && matches!(self.state, State::Elsewhere) {
+            self.state = State::Expected;
+        }
+        self.no_table_follows = token.role == Role::For
+            || token.role == Role::Syntax && lexer.text(token).eq_ignore_ascii_case("KEY");
+    }
+
+    /// What has been said.
+    pub(super) fn end(mut self, is_readable: bool) -> String {
+        if let State::Named(table) = self.state {
+            self.table(table);
+        }
+        if self.said.is_empty() || !is_readable {
+            return "statement".to_owned();
+        }
+        self.said
+    }
+
+    fn table(&mut self, table: &'a str) {
+        if self.full || table.eq_ignore_ascii_case("LATERAL") || self.tables.contains(&table) {
+            return;
+        }
+        if self.said.len() + 1 + table.len() > BYTES_MAX {
+            self.full = true;
+            return;
+        }
+        self.tables.push(table);
+        self.said.push(' ');
+        self.said.push_str(table);
+    }
+}
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -128,9 +128,11 @@ fn database(error: &LedgerError) -> Problem {
         }
         Some(
             away @ (RouterError::PrimaryUnavailable { .. }
+            | RouterError::Maintenance { .. }
             | RouterError::NoServer { .. }
             | RouterError::Overloaded { .. }
-            | RouterError::DeadlineExceeded { .. }),
+            | RouterError::DeadlineExceeded { .. }
+            | RouterError::RolledBack { .. }),
         ) => unavailable(Kind::Unavailable, format!("{away}; nothing was written")),
         _ if error.is_passing() => {
             unavailable(Kind::Unavailable, format!("{error}; nothing was written"))

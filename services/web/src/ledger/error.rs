@@ -88,6 +88,8 @@ fn number(error: &sqlx::Error) -> Option<u16> {
 /// Whether it is worth asking again: the connection broke, or the server was closed or made a replica, or is full.
 pub(crate) fn is_passing(error: &sqlx::Error) -> bool {
     match error {
+        // It knows better: whoever asks looks at that first.
+        _ if RouterError::of(error).is_some() => false,
         sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) => true,
         _ => number(error).is_some_and(|number| PASSING.contains(&number)),
     }

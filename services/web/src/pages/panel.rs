@@ -140,7 +140,7 @@ impl<'a> Panel<'a> {
         for decision in steps.iter().filter_map(|step| step.decision.as_ref()) {
             let reason = shown_reason(decision.reason);
             match asked.last_mut() {
-                Some(last) if last.server == decision.server && last.reason == reason => {
+                Some(last) if last.server == &*decision.server && last.reason == reason => {
                     last.statements += 1;
                 }
                 _ => asked.push(Asked {
@@ -197,7 +197,7 @@ fn shown_reason(reason: Reason) -> Reason {
 }
 
 /// Why a statement went where it went, in a sentence's end.
-fn why(target: Target, reason: Reason) -> &'static str {
+pub(crate) fn why(target: Target, reason: Reason) -> &'static str {
     match (reason, target) {
         (Reason::Fresh, _) => "it has everything that you have written, and is recent enough",
         (Reason::Write | Reason::Transaction, _) => "only the primary takes writes",
@@ -213,6 +213,8 @@ fn why(target: Target, reason: Reason) -> &'static str {
         (Reason::SpillOver, _) => "the primary has no room",
         (Reason::ReplicaFull, _) => "the replica has no room",
         (Reason::Corrected, _) => "the replica refused it as a write",
+        (Reason::Strong, _) => "the read demands the primary",
+        (Reason::Hint, _) => "a hint in the statement asks for it",
     }
 }
 
@@ -234,8 +236,8 @@ mod tests {
             decision: to.map(|(target, reason)| Decision {
                 target,
                 server: match target {
-                    Target::Primary => "mysql-1".to_owned(),
-                    Target::Replica => "mysql-2".to_owned(),
+                    Target::Primary => "mysql-1".into(),
+                    Target::Replica => "mysql-2".into(),
                 },
                 reason,
                 epoch: 1,

@@ -211,8 +211,8 @@ fn webs(s: &Samples, own: &Own<'_>) -> Vec<Place> {
         let seen = s.state("balancer_backend_state", &of, "state");
         if !seen.is_empty() && state != State::Bad {
             state = match *seen.as_slice() {
-                ["up"] => State::Good,
-                ["down"] => State::Bad,
+                ["up" | "standby"] => State::Good,
+                ["down" | "ejected"] => State::Bad,
                 _ => State::Doubtful,
             };
             said = seen.join(" or ");
@@ -396,15 +396,19 @@ mod tests {
     fn health() -> ClusterHealth {
         let server = |name: &str, lag_ms| router::ServerHealth {
             name: name.to_owned(),
+            state: router::ServerState::Healthy,
             up: true,
             error: String::new(),
             lag_ms,
             in_use: 0,
+            idle: 0,
+            waiting: 0,
         };
         ClusterHealth {
             epoch: 1,
             primary: Some("mysql-1".to_owned()),
             writable: true,
+            holding: false,
             in_sync: vec!["mysql-1".to_owned(), "mysql-2".to_owned()],
             servers: vec![server("mysql-1", None), server("mysql-2", Some(7))],
         }

@@ -6,6 +6,7 @@ use axum::{
     extract::{RawQuery, State},
     response::Response,
 };
+use router::ServerState;
 
 use super::{
     account::first_of,
@@ -83,10 +84,10 @@ pub(super) async fn show(
         phase,
         in_flight: state.metrics.in_flight.get(),
         epoch: health.epoch,
-        writes: if health.writable {
-            "taken"
-        } else {
-            "not taken"
+        writes: match (health.writable, health.holding) {
+            (true, _) => "taken",
+            (false, true) => "held while the primary changes",
+            (false, false) => "not taken",
         },
         servers: servers(health),
         read,
@@ -101,10 +102,10 @@ fn servers(health: router::ClusterHealth) -> Vec<Server> {
             Some(_) => "replica",
             None => "not known",
         },
-        state: if server.up {
-            "up".to_owned()
-        } else {
-            format!("away: {}", server.error)
+        state: match server.state {
+            ServerState::Healthy => "up".to_owned(),
+            ServerState::Down => format!("away: {}", server.error),
+            other => format!("up, {other}"),
         },
         in_sync: health.in_sync.contains(&server.name),
         lag: server

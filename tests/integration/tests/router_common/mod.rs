@@ -5,10 +5,12 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use harness::{Account, Pair, Server, wait_until};
+use harness::{Account, Pair, Proxy, Server, wait_until};
 use prometheus::Registry;
 use replication::Endpoint;
-use router::{CausalKey, Credentials, Router, RouterConfig, RouterError};
+use router::{
+    CausalKey, Credentials, Password, Router, RouterConfig, RouterError, ServerHealth, ServerState,
+};
 use sqlx::MySqlConnection;
 
 /// For what takes milliseconds on an idle machine.
@@ -31,6 +33,29 @@ pub(crate) async fn pair() -> Result<Pair> {
     Ok(pair)
 }
 
+/// Functions and views that write, beside the counters: `count_up()`, and what calls it; and what else is given.
+pub(crate) async fn make_routines(pair: &Pair, others: &[&'static str]) -> Result<()> {
+    const COUNTING: [&str; 4] = [
+        "USE ledger",
+        "CREATE TABLE counted (id INT PRIMARY KEY AUTO_INCREMENT)",
+        "CREATE FUNCTION count_up() RETURNS BIGINT MODIFIES SQL DATA
+         BEGIN INSERT INTO counted VALUES (NULL); RETURN (SELECT COUNT(*) FROM counted); END",
+        "CREATE VIEW counting AS SELECT count_up() AS n",
+    ];
+    let mut migrate = pair.mysql_1().connect(Account::Migrate).await?;
+    for sql in COUNTING.iter().chain(others) {
+        sqlx::raw_sql(*sql).execute(&mut migrate).await?;
+    }
+    pair.caught_up(pair.mysql_1(), pair.mysql_2()).await
+}
+
+/// A session without a mark, with the replica fresh for it.
+pub(crate) async fn fresh_session(web: &Web, pair: &Pair) -> Result<Router> {
+    pair.caught_up(pair.mysql_1(), pair.mysql_2()).await?;
+    web.is_whole().await?;
+    Ok(web.session())
+}
+
 /// A configuration that reacts fast, with room for everything.
 pub(crate) fn config(pair: &Pair) -> RouterConfig {
     let endpoint = |server: &Server| Endpoint {
@@ -38,17 +63,37 @@ pub(crate) fn config(pair: &Pair) -> RouterConfig {
         host: "127.0.0.1".to_owned(),
         port: server.port(),
     };
+    let servers = pair.servers().map(endpoint).collect();
     RouterConfig {
-        servers: vec![endpoint(pair.mysql_1()), endpoint(pair.mysql_2())],
-        database: "ledger".to_owned(),
         max_lag_ms: 1500,
         statement_timeout_ms: 3000,
-        acquire_timeout_ms: 1000,
         probe_interval_ms: 100,
-        probe_timeout_ms: 500,
-        max_connections: 20,
-        write_reserve: 5,
+        ..RouterConfig::new(servers, "ledger")
     }
+}
+
+/// An account's name and password, with the certificate that it needs.
+pub(crate) fn credentials(pair: &Pair, account: Account) -> Result<Credentials> {
+    let user = account.user();
+    let identity = pair.identities().of(account.consumer()).join("current");
+    let key = CausalKey::new(CAUSAL_KEY);
+    let password = Password::Fixed(pair.identities().password(user)?);
+    Ok(Credentials::new(user, password, &identity, key))
+}
+
+/// The same configuration with a proxy's port instead of the server's.
+pub(crate) fn through(mut config: RouterConfig, server: &Server, proxy: &Proxy) -> RouterConfig {
+    for endpoint in &mut config.servers {
+        if endpoint.name == server.name() {
+            endpoint.port = proxy.port();
+        }
+    }
+    config
+}
+
+/// A proxy in front of a server.
+pub(crate) async fn proxy(server: &Server) -> Result<Proxy> {
+    Proxy::start(([127, 0, 0, 1], server.port()).into()).await
 }
 
 /// One web server's router, and its metrics.
@@ -82,13 +127,13 @@ impl Web {
     }
 
     fn connect(pair: &Pair, config: RouterConfig, account: Account) -> Result<Self> {
-        let user = account.user();
-        let identity = pair.identities().of(account.consumer()).join("current");
-        let key = CausalKey::new(CAUSAL_KEY);
-        let credentials =
-            Credentials::new(user, &pair.identities().password(user)?, &identity, key);
+        Self::connect_with(config, &credentials(pair, account)?)
+    }
+
+    /// Starts it with these credentials, and waits for nothing.
+    pub(crate) fn connect_with(config: RouterConfig, credentials: &Credentials) -> Result<Self> {
         let registry = Registry::new();
-        let router = Router::connect(config, &credentials, &registry)?;
+        let router = Router::connect(config, credentials, &registry)?;
         Ok(Self { router, registry })
     }
 
@@ -105,6 +150,16 @@ impl Web {
         whole
             .await
             .with_context(|| format!("{:?}", self.router.health()))
+    }
+
+    /// Waits until the replica counts as too far behind, which it does until it has caught up; one probe that is late is not that.
+    pub(crate) async fn lags(&self) -> Result<()> {
+        wait_until("the replica lags", SOON, async || {
+            let servers = self.router.health().servers;
+            let mut states = servers.iter().map(|server| server.state);
+            states.any(|state| state == ServerState::Lagging)
+        })
+        .await
     }
 
     /// Where a new session's statement would go now.
@@ -141,6 +196,23 @@ pub(crate) fn went(session: &Router) -> Vec<String> {
         .iter()
         .map(|decision| format!("{};reason={}", decision.target, decision.reason));
     text.collect()
+}
+
+/// What is known of the server of this name.
+pub(crate) fn health_of(web: &Web, name: &str) -> Result<ServerHealth> {
+    let servers = web.router.health().servers;
+    let server = servers.into_iter().find(|server| server.name == name);
+    server.with_context(|| format!("no {name}"))
+}
+
+/// Waits until the router says that the server is so.
+pub(crate) async fn is_in_state(web: &Web, name: &str, state: ServerState) -> Result<()> {
+    let waiting = wait_until("the server's state", SOON, async || {
+        health_of(web, name).is_ok_and(|server| server.state == state)
+    });
+    waiting
+        .await
+        .with_context(|| format!("{name} is not {state}: {:?}", web.router.health()))
 }
 
 /// Sets a counter in the session.
@@ -190,9 +262,26 @@ pub(crate) fn ours<T: std::fmt::Debug>(result: Result<T, sqlx::Error>) -> Result
     Ok(kind(ours))
 }
 
+/// An error of the router's, also inside of sqlx's.
+pub(crate) trait Typed {
+    fn text(&self) -> String;
+}
+
+impl Typed for RouterError {
+    fn text(&self) -> String {
+        format!("{self:?}")
+    }
+}
+
+impl Typed for sqlx::Error {
+    fn text(&self) -> String {
+        RouterError::of(self).map_or_else(|| format!("{self:?}"), |ours| format!("{ours:?}"))
+    }
+}
+
 /// The name of an error's variant.
-pub(crate) fn kind(error: &RouterError) -> String {
-    let text = format!("{error:?}");
+pub(crate) fn kind(error: &impl Typed) -> String {
+    let text = error.text();
     let end = text.find([' ', '(']).unwrap_or(text.len());
     text[..end].to_owned()
 }
