@@ -5,15 +5,16 @@ use std::{
     time::Duration,
 };
 
-use chassis::config::Problem;
+use chassis::config::{Problem, Range};
 use replication::Endpoint;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use telemetry::{metrics::EndpointConfig, traces::TracesConfig};
 
 use crate::observe::Limits;
 
 /// See arbiter.toml.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "arbiter.toml documents each key, once")]
 pub struct Config {
@@ -70,29 +71,28 @@ impl chassis::config::Config for Config {
         &self.admin_socket
     }
 
-    fn problems(&self) -> Vec<Problem> {
-        let mut problems: Vec<Problem> = [
-            Problem::outside("tick_ms", self.tick_ms, 10..=10_000),
-            Problem::outside("probe_timeout_ms", self.probe_timeout_ms, 50..=60_000),
-            Problem::outside("step_timeout_ms", self.step_timeout_ms, 1_000..=60_000),
-            Problem::outside("heartbeat_ms", self.heartbeat_ms, 50..=10_000),
-            Problem::outside(
+    fn ranges(&self) -> Vec<Range> {
+        let mut ranges = vec![
+            Range::of("tick_ms", self.tick_ms, 10..=10_000),
+            Range::of("probe_timeout_ms", self.probe_timeout_ms, 50..=60_000),
+            Range::of("step_timeout_ms", self.step_timeout_ms, 1_000..=60_000),
+            Range::of("heartbeat_ms", self.heartbeat_ms, 50..=10_000),
+            Range::of(
                 "acknowledge_timeout_ms",
                 self.acknowledge_timeout_ms,
                 100..=600_000,
             ),
-            Problem::outside(
-                "metrics.connections_max",
-                self.metrics.connections_max,
-                1..=1024,
-            ),
-            Problem::outside("metrics.timeout_ms", self.metrics.timeout_ms, 1..=600_000),
-        ]
-        .into_iter()
-        .flatten()
-        .collect();
-        let traces = self.traces.problems().into_iter();
-        problems.extend(traces.map(|(key, expected, found)| Problem::new(key, expected, found)));
+        ];
+        ranges.extend(self.metrics.ranges().map(Range::from));
+        ranges.extend(self.traces.ranges().map(Range::from));
+        ranges
+    }
+
+    fn problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        if let Some((key, expected, found)) = self.traces.problem() {
+            problems.push(Problem::new(key, expected, found));
+        }
         let names: Vec<&str> = self
             .servers
             .iter()

@@ -33,7 +33,7 @@ fn main() -> ExitCode {
 #[tokio::main]
 async fn perform(invocation: Invocation<Config, Command>) -> anyhow::Result<()> {
     match invocation {
-        Invocation::Run(config) => run(config).await,
+        Invocation::Run(config, _) => run(config).await,
         Invocation::Extra(config, Command::Status { json }) => {
             let asked = admin::call(&config.admin_socket, "status", STATUS_TIMEOUT).await;
             // Its sentence has the cause in it.

@@ -7,10 +7,12 @@ use nix::unistd::Pid;
 /// The cores that this process may use.
 #[derive(Clone, Debug)]
 pub struct Cores {
-    /// The proxy's.
+    /// The proxy's; one of everybody's where they are not shared out.
     pub proxy: usize,
     /// Everybody else's: the load, the backend, this program.
     pub others: Vec<usize>,
+    /// How many there are.
+    pub number: usize,
 }
 
 impl Cores {
@@ -19,12 +21,12 @@ impl Cores {
     /// # Errors
     /// When there is only one core.
     pub fn share() -> Result<Cores> {
-        let this = Pid::from_raw(0);
-        let allowed = sched_getaffinity(this)?;
-        let mut cores =
-            (0..CpuSet::count()).filter(|core| allowed.is_set(*core).unwrap_or_default());
-        let proxy = cores.next().unwrap_or_default();
-        let others: Vec<usize> = cores.collect();
+        let Cores {
+            proxy,
+            mut others,
+            number,
+        } = Cores::all()?;
+        others.retain(|core| *core != proxy);
         ensure!(
             !others.is_empty(),
             "there is only one core, and the proxy needs one to itself: run this on a machine with two or more"
@@ -33,7 +35,27 @@ impl Cores {
         for core in &others {
             set.set(*core)?;
         }
-        sched_setaffinity(this, &set)?;
-        Ok(Cores { proxy, others })
+        sched_setaffinity(Pid::from_raw(0), &set)?;
+        Ok(Cores {
+            proxy,
+            others,
+            number,
+        })
+    }
+
+    /// Leaves everybody on all of them.
+    ///
+    /// # Errors
+    /// When the system does not say which there are.
+    pub fn all() -> Result<Cores> {
+        let allowed = sched_getaffinity(Pid::from_raw(0))?;
+        let others: Vec<usize> = (0..CpuSet::count())
+            .filter(|core| allowed.is_set(*core).unwrap_or_default())
+            .collect();
+        Ok(Cores {
+            proxy: others.first().copied().unwrap_or_default(),
+            number: others.len(),
+            others,
+        })
     }
 }

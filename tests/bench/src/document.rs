@@ -1,43 +1,66 @@
-//! The part of a document that a program writes: what is between two marks.
+//! The parts of a document that a program writes: what is between two marks.
 
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 
-const BEGIN: &str = "<!-- measured: begin -->";
-const END: &str = "<!-- measured: end -->";
+/// What `./stack bench balancer` writes.
+pub(crate) const MEASURED: Marks = Marks {
+    begin: "<!-- measured: begin -->",
+    end: "<!-- measured: end -->",
+};
 
-/// Replaces what is between the marks of this file.
-pub(crate) fn replace(path: &Path, part: &str) -> Result<()> {
-    let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
-    let text = replaced(&text, part).with_context(|| {
-        format!(
-            "{} has no lines {BEGIN} and {END}: put them where the figures belong",
-            path.display()
-        )
-    })?;
-    fs::write(path, text).with_context(|| format!("write {}", path.display()))
+/// What `./stack bench faults` writes.
+pub(crate) const FAULTS: Marks = Marks {
+    begin: "<!-- faults: begin -->",
+    end: "<!-- faults: end -->",
+};
+
+/// What `./stack bench router` writes.
+pub(crate) const ROUTER: Marks = Marks {
+    begin: "<!-- router: begin -->",
+    end: "<!-- router: end -->",
+};
+
+/// Two lines between which nobody else writes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Marks {
+    begin: &'static str,
+    end: &'static str,
 }
 
-/// Whether it can be done, said before hours of measuring.
-pub(crate) fn check(path: &Path) -> Result<()> {
-    let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
-    replaced(&text, "").map(drop).with_context(|| {
-        format!(
-            "{} has no lines {BEGIN} and {END}: put them where the figures belong",
-            path.display()
-        )
-    })
-}
+impl Marks {
+    /// Replaces what is between them in this file.
+    pub(crate) fn replace(self, path: &Path, part: &str) -> Result<()> {
+        let text = self.replaced_in(path, part)?;
+        fs::write(path, text).with_context(|| format!("write {}", path.display()))
+    }
 
-fn replaced(text: &str, part: &str) -> Option<String> {
-    let (before, rest) = text.split_once(BEGIN)?;
-    let (_, after) = rest.split_once(END)?;
-    Some(format!(
-        "{before}{BEGIN}\n\n{}\n\n{END}{after}",
-        part.trim()
-    ))
+    /// Whether it can be done, said before hours of measuring.
+    pub(crate) fn check(self, path: &Path) -> Result<()> {
+        self.replaced_in(path, "").map(drop)
+    }
+
+    fn replaced_in(self, path: &Path, part: &str) -> Result<String> {
+        let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+        self.replaced(&text, part).with_context(|| {
+            format!(
+                "{} has no lines {} and {}: put them where the figures belong",
+                path.display(),
+                self.begin,
+                self.end
+            )
+        })
+    }
+
+    fn replaced(self, text: &str, part: &str) -> Option<String> {
+        let Marks { begin, end } = self;
+        let (before, rest) = text.split_once(begin)?;
+        let (_, after) = rest.split_once(end)?;
+        let part = part.trim();
+        Some(format!("{before}{begin}\n\n{part}\n\n{end}{after}"))
+    }
 }
 
 #[cfg(test)]
@@ -46,9 +69,10 @@ mod tests {
 
     #[test]
     fn only_what_is_between_the_marks_changes() {
-        let text = format!("# Title\n{BEGIN}\nold\n{END}\nthe end\n");
-        let expected = format!("# Title\n{BEGIN}\n\nnew\n\n{END}\nthe end\n");
-        assert_eq!(Some(expected), replaced(&text, "new\n"));
-        assert_eq!(None, replaced("no marks", "new"));
+        let Marks { begin, end } = FAULTS;
+        let text = format!("# Title\n{begin}\nold\n{end}\nthe end\n");
+        let expected = format!("# Title\n{begin}\n\nnew\n\n{end}\nthe end\n");
+        assert_eq!(Some(expected), FAULTS.replaced(&text, "new\n"));
+        assert_eq!(None, MEASURED.replaced(&text, "new"));
     }
 }

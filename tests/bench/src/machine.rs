@@ -22,7 +22,7 @@ pub(crate) fn describe(cores: &Cores) -> Result<String> {
     };
     Ok(format!(
         "{} cores of {}{virtual_machine}, Linux {kernel}",
-        cores.others.len() + 1,
+        cores.number,
         model(&cpus),
     ))
 }

@@ -72,18 +72,7 @@ impl TlsClient {
         path: &str,
     ) -> Result<(TlsStream<TcpStream>, Answer)> {
         let whole = async {
-            let socket = TcpSocket::new_v4()?;
-            if from != Ipv4Addr::LOCALHOST {
-                socket.bind(SocketAddr::new(IpAddr::V4(from), 0))?;
-            }
-            let stream = socket
-                .connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
-                .await
-                .context("connect")?;
-            stream.set_nodelay(true)?;
-            let name = ServerName::try_from("localhost")?;
-            let connecting = self.connector.connect(name, stream);
-            let mut stream = connecting.await.context("TLS handshake")?;
+            let mut stream = self.connect(from, port).await?;
             let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
             stream.write_all(request.as_bytes()).await?;
             let answer = read(&mut stream).await?;
@@ -92,6 +81,22 @@ impl TlsClient {
         timeout(ANSWERED_WITHIN, whole)
             .await
             .with_context(|| format!("no answer within {ANSWERED_WITHIN:?}"))?
+    }
+
+    /// A connection from this address, after its handshake.
+    pub(crate) async fn connect(&self, from: Ipv4Addr, port: u16) -> Result<TlsStream<TcpStream>> {
+        let socket = TcpSocket::new_v4()?;
+        if from != Ipv4Addr::LOCALHOST {
+            socket.bind(SocketAddr::new(IpAddr::V4(from), 0))?;
+        }
+        let stream = socket
+            .connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+            .await
+            .context("connect")?;
+        stream.set_nodelay(true)?;
+        let name = ServerName::try_from("localhost")?;
+        let connecting = self.connector.connect(name, stream);
+        connecting.await.context("TLS handshake")
     }
 }
 

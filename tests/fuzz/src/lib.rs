@@ -1,11 +1,14 @@
-//! What must hold of any bytes that a balancer reads, one function for each target: [`TARGETS`].
+//! What must hold of any bytes that a balancer reads, and of any SQL that the router classifies, one function for each target:
+//! [`TARGETS`].
 //!
-//! Each panics where it does not hold. Each compares the balancer's reader with a second one, which is written to be plain and not to be
-//! fast. The balancer's modules are here by their paths, and none of it is the balancer: no sockets, no TLS, no pingora.
+//! Each panics where it does not hold. Each compares a reader with a second one, which is written to be plain and not to be fast. The
+//! modules are here by their paths, and none of it is the balancer or the router: no sockets, no TLS, no pingora, no sqlx.
 
 // The modules are used in part.
 #![allow(dead_code)]
 
+#[path = "../../../services/router/src/classify/mod.rs"]
+pub mod classify;
 #[path = "../../../services/balancer/src/frame_budget.rs"]
 pub mod frame_budget;
 #[path = "../../../services/balancer/src/http1/mod.rs"]
@@ -20,6 +23,7 @@ pub mod corpus;
 pub mod http2_frames;
 pub mod proxy_headers;
 pub mod shape;
+pub mod statements;
 pub mod websocket_frames;
 
 /// A target: what its program is called, and how it is run.
@@ -36,7 +40,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     Target {
         name: "request_heads",
         dictionary: "http1",
@@ -78,5 +82,11 @@ pub const TARGETS: [Target; 7] = [
         dictionary: "http2_frames",
         input_bytes_max: 800,
         seeds: http2_frames::seeds,
+    },
+    Target {
+        name: "statements",
+        dictionary: "sql",
+        input_bytes_max: 300,
+        seeds: statements::seeds,
     },
 ];

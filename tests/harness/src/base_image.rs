@@ -18,6 +18,11 @@ pub async fn base_image(name: &str, variable: &str) -> Result<String> {
     if docker(["image", "inspect", &official]).await.is_ok() {
         return Ok(official);
     }
+    stand_in(name).await
+}
+
+/// The image of this name that docker/airgap makes of Debian's packages, made now if it is not there.
+pub async fn stand_in(name: &str) -> Result<String> {
     let made = Command::new(compose::root().join("docker/airgap/build"))
         .arg(name)
         .output()
@@ -47,7 +52,7 @@ fn official(name: &str) -> Result<String> {
 }
 
 /// What a variable names; empty is as good as not set.
-pub(crate) fn named(variable: &str) -> Option<String> {
+pub fn named(variable: &str) -> Option<String> {
     let named = std::env::var(variable).ok();
     named.filter(|named| !named.is_empty())
 }

@@ -30,6 +30,10 @@ const NEEDED: [(&str, &str); 3] = [
 /// What WebDriver calls an element's reference.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
+/// What Chromium says when an address of this machine came or went, as with every container that starts beside it, and it dropped its
+/// connections for that.
+const NETWORK_CHANGED: &str = "ERR_NETWORK_CHANGED";
+
 /// The longest that one command may take: the first one starts a browser, on a machine that may be busy.
 const COMMAND_MAX: Duration = Duration::from_secs(60);
 
@@ -123,10 +127,12 @@ impl Browser {
     /// # Errors
     /// When it cannot be had; a certificate that is not trusted is such an error.
     pub async fn open(&self, url: &str) -> Result<()> {
-        self.call(Method::POST, "/url", &json!({"url": url}))
-            .await
-            .with_context(|| format!("open {url}"))
-            .map(drop)
+        let body = json!({"url": url});
+        let mut opened = self.call(Method::POST, "/url", &body).await;
+        while is_of_the_machine(&opened) {
+            opened = self.call(Method::POST, "/url", &body).await;
+        }
+        opened.with_context(|| format!("open {url}")).map(drop)
     }
 
     /// Where it is.
@@ -318,7 +324,10 @@ impl Browser {
         let entries = log.as_array().context("a list")?.iter();
         let bad =
             entries.filter(|entry| matches!(entry["level"].as_str(), Some("SEVERE" | "WARNING")));
-        Ok(bad.map(|entry| entry["message"].to_string()).collect())
+        let messages = bad.map(|entry| entry["message"].to_string());
+        Ok(messages
+            .filter(|message| !message.contains(NETWORK_CHANGED))
+            .collect())
     }
 
     async fn devtools(&self, command: &str, parameters: &Value) -> Result<Value> {
@@ -397,6 +406,11 @@ fn install() -> Result<()> {
         missing.join(", ")
     );
     Ok(())
+}
+
+/// Whether it failed for what went on on this machine, not in the page.
+fn is_of_the_machine<T>(answer: &Result<T>) -> bool {
+    matches!(answer, Err(error) if format!("{error:#}").contains(NETWORK_CHANGED))
 }
 
 /// Makes the certificate store of a home directory, with this authority in it.

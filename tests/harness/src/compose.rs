@@ -409,19 +409,26 @@ fn sweep() -> Result<()> {
         };
         if pid.parse::<u32>().is_ok() && !Path::new("/proc").join(pid).exists() {
             eprintln!("taking down {project}, whose run is gone");
-            let output = Command::new("docker")
-                .args([
-                    "compose",
-                    "--project-name",
-                    project,
-                    "down",
-                    "--volumes",
-                    "--timeout",
-                    "1",
-                ])
-                .current_dir(root())
-                .output()?;
-            succeeded(output, "docker compose down")?;
+            remove(project)?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes all that carries a project's label. Not by `docker compose down`: where a run was killed while it was taken down, a container may
+/// be left whose pod is gone, and Compose gives up on the whole project then.
+fn remove(project: &str) -> Result<()> {
+    let label = format!("label=com.docker.compose.project={project}");
+    let listed = |what: &[&str]| docker(&[what, &["--quiet", "--filter", &label]].concat());
+    for (list, remove) in [
+        (&["ps", "--all"][..], &["rm", "--force", "--volumes"][..]),
+        (&["network", "ls"], &["network", "rm"]),
+        (&["volume", "ls"], &["volume", "rm", "--force"]),
+    ] {
+        let ids = listed(list)?;
+        let ids: Vec<&str> = ids.lines().collect();
+        if !ids.is_empty() {
+            docker(&[remove, &ids].concat())?;
         }
     }
     Ok(())

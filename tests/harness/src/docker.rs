@@ -7,9 +7,7 @@ use anyhow::{Context, Result, ensure};
 use tokio::process::Command;
 
 /// Runs `docker` and gives its standard output, without the line's end. The error holds what it wrote to standard error.
-pub(crate) async fn docker<A: AsRef<OsStr>>(
-    arguments: impl IntoIterator<Item = A>,
-) -> Result<String> {
+pub async fn docker<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Result<String> {
     let mut command = Command::new("docker");
     command.args(arguments).stdin(Stdio::null());
     let output = command

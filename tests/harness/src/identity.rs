@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use nix::unistd::geteuid;
-use pki::{Authority, LEAF_DAYS, Request, Secrets, consumers, write_consumer};
+use pki::{Authority, Consumer, LEAF_DAYS, Request, Secrets, consumers, write_consumer};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
@@ -17,7 +17,10 @@ use tempfile::TempDir;
 use crate::mysql_image::user;
 use crate::run;
 
-/// A CA of its own, and an identity for every consumer of the matrix. Cheap to clone; the files go with the last clone.
+/// A third server, which the stack has not: tests of several replicas have one.
+const THIRD: &str = "mysql-3";
+
+/// A CA of its own, and an identity for every consumer of the matrix and for a third server. Cheap to clone; the files go with the last clone.
 #[derive(Clone, Debug)]
 pub struct Identities {
     directory: Arc<TempDir>,
@@ -27,9 +30,9 @@ impl Identities {
     /// Makes them. Every certificate is good for localhost and 127.0.0.1 beside the names it has in the stack.
     pub fn make() -> Result<Identities> {
         let directory = Arc::new(run::directory("pki")?);
-        let authority = Authority::create(&[])?;
+        let authority = Authority::create(&[THIRD.to_owned()])?;
         let secrets = Secrets::random();
-        for consumer in consumers() {
+        for consumer in everybody() {
             let files = directory.path().join(&consumer.service);
             fs::create_dir(&files)?;
             let leaf = authority.issue(&Request {
@@ -44,7 +47,10 @@ impl Identities {
             } else {
                 geteuid().as_raw()
             };
-            let secrets: BTreeMap<_, _> = secrets.of(&consumer.service);
+            let secrets: BTreeMap<_, _> = match consumer.service.as_str() {
+                THIRD => secrets.of("mysql-2"),
+                service => secrets.of(service),
+            };
             write_consumer(&files, reader, authority.cert_pem(), &leaf, &secrets)?;
         }
         Ok(Identities { directory })
@@ -80,6 +86,19 @@ impl Identities {
             .join(format!("mysql_{user}_password"));
         fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))
     }
+}
+
+/// The consumers of the matrix, and a third server that is as the second one.
+fn everybody() -> Vec<Consumer> {
+    let mut everybody = consumers();
+    let second = everybody.iter().find(|one| one.service == "mysql-2");
+    let third = second.map(|second| Consumer {
+        service: THIRD.to_owned(),
+        pod: None,
+        ..second.clone()
+    });
+    everybody.extend(third);
+    everybody
 }
 
 /// TLS for a test's server that shows the identity in this directory (`current`), asks for a certificate of the same authority, whatever

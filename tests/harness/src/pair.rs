@@ -1,4 +1,4 @@
-//! Two servers of the stack's image: closed, as they boot, or wired to each other as primary and replica.
+//! Two servers of the stack's image: closed, as they boot, or wired to each other as primary and replica; and a third one for who asks.
 
 use std::time::Duration;
 
@@ -46,6 +46,9 @@ const PUBLICATION: [&str; 3] = [
 pub struct Pair {
     mysql_1: Server,
     mysql_2: Server,
+    mysql_3: Option<Server>,
+    /// The name of the primary.
+    primary: String,
     identities: Identities,
     hearts: JoinSet<()>,
 }
@@ -61,6 +64,8 @@ impl Pair {
         Ok(Pair {
             mysql_1,
             mysql_2,
+            mysql_3: None,
+            primary: "mysql-1".to_owned(),
             identities,
             hearts: JoinSet::new(),
         })
@@ -75,7 +80,7 @@ impl Pair {
         for statement in PUBLICATION {
             sqlx::raw_sql(statement).execute(&mut one).await?;
         }
-        publish(&mut one, 1, &pair.mysql_1, "mysql-1,mysql-2").await?;
+        publish(&mut one, 1, &pair.mysql_1, "mysql-1,mysql-2", "steady").await?;
         let mut migrate = pair.mysql_1.connect(Account::Migrate).await?;
         sqlx::raw_sql("CREATE DATABASE ledger")
             .execute(&mut migrate)
@@ -99,6 +104,43 @@ impl Pair {
         &self.mysql_2
     }
 
+    /// Starts mysql-3, a second replica of the primary: an asynchronous one, which acknowledges nothing and is not published as in sync.
+    /// Returns once it has caught up.
+    pub async fn add_mysql_3(&mut self) -> Result<()> {
+        let third = Server::start("mysql-3", &self.identities).await?;
+        let mut arbiter = third.connect(Account::Arbiter).await?;
+        sqlx::raw_sql("SET GLOBAL rpl_semi_sync_replica_enabled = OFF")
+            .execute(&mut arbiter)
+            .await?;
+        let primary = self.of_name(&self.primary)?;
+        self.follow(&third, primary.port()).await?;
+        self.caught_up(primary, &third).await?;
+        self.mysql_3 = Some(third);
+        self.start_heartbeat();
+        Ok(())
+    }
+
+    /// The second replica.
+    ///
+    /// # Errors
+    /// Where [`add_mysql_3`](Pair::add_mysql_3) has not made one.
+    pub fn mysql_3(&self) -> Result<&Server> {
+        self.mysql_3.as_ref().context("there is no mysql-3")
+    }
+
+    /// All of them.
+    pub fn servers(&self) -> impl Iterator<Item = &Server> {
+        [&self.mysql_1, &self.mysql_2]
+            .into_iter()
+            .chain(&self.mysql_3)
+    }
+
+    fn of_name(&self, name: &str) -> Result<&Server> {
+        self.servers()
+            .find(|server| server.name() == name)
+            .with_context(|| format!("there is no {name}"))
+    }
+
     /// Certificates and passwords, for the servers and for whoever calls them.
     pub fn identities(&self) -> &Identities {
         &self.identities
@@ -117,13 +159,30 @@ impl Pair {
         Ok(())
     }
 
-    /// Makes `replica` replicate from `port` on 127.0.0.1 (the other server's, or a proxy's before it), over TLS with both sides
+    /// Publishes a phase of the arbiter's on the primary, as part of the configuration that it has: the epoch stays.
+    pub async fn publish_phase(&self, phase: &str) -> Result<()> {
+        let mut primary = self
+            .of_name(&self.primary)?
+            .connect(Account::Arbiter)
+            .await?;
+        sqlx::query(
+            "UPDATE holdfast.cluster SET phase = ?, changed_at = CURRENT_TIMESTAMP(6) WHERE one = 1",
+        )
+        .bind(phase)
+        .execute(&mut primary)
+        .await
+        .context("publish a phase")?;
+        Ok(())
+    }
+
+    /// Makes `replica` replicate from `port` on 127.0.0.1 (another server's, or a proxy's before it), over TLS with both sides
     /// verified, and opens it for reads. Returns once both threads run.
     pub async fn follow(&self, replica: &Server, port: u16) -> Result<()> {
         let password = self.identities.password(Account::Replication.user())?;
         let mut connection = replica.connect(Account::Arbiter).await?;
         let wiring = format!(
-            "CHANGE REPLICATION SOURCE TO SOURCE_HOST = '127.0.0.1', SOURCE_PORT = {port}, SOURCE_USER = 'replication',
+            "STOP REPLICA;
+             CHANGE REPLICATION SOURCE TO SOURCE_HOST = '127.0.0.1', SOURCE_PORT = {port}, SOURCE_USER = 'replication',
                 SOURCE_PASSWORD = '{password}', SOURCE_AUTO_POSITION = 1, SOURCE_CONNECT_RETRY = 1, SOURCE_RETRY_COUNT = 0,
                 SOURCE_HEARTBEAT_PERIOD = 0.5, SOURCE_SSL = 1, SOURCE_SSL_VERIFY_SERVER_CERT = 1,
                 SOURCE_SSL_CA = '/run/holdfast/pki/current/ca.crt', SOURCE_SSL_CERT = '/run/holdfast/pki/current/tls.crt',
@@ -192,16 +251,11 @@ impl Pair {
         Ok(())
     }
 
-    /// A planned change of roles, with nothing in flight: `name` (mysql-1 or mysql-2) becomes the primary of `epoch`, alone in the
-    /// in-sync set, and the other one is left closed. A stand-in for the arbiter's switchover; it loses nothing only because nobody
-    /// writes meanwhile.
+    /// A planned change of roles, with nothing in flight: `name` becomes the primary of `epoch`, alone in the in-sync set, and the one
+    /// before is left closed. A stand-in for the arbiter's switchover; it loses nothing only because nobody writes meanwhile.
     pub async fn promote(&mut self, name: &str, epoch: u64) -> Result<()> {
         self.stop_heartbeat();
-        let (new, old) = match name {
-            "mysql-1" => (&self.mysql_1, &self.mysql_2),
-            "mysql-2" => (&self.mysql_2, &self.mysql_1),
-            _ => bail!("there is no {name}"),
-        };
+        let (new, old) = (self.of_name(name)?, self.of_name(&self.primary)?);
         let mut closing = old.connect(Account::Arbiter).await?;
         sqlx::raw_sql("SET SESSION lock_wait_timeout = 1; SET GLOBAL super_read_only = ON")
             .execute(&mut closing)
@@ -218,7 +272,8 @@ impl Pair {
             .execute(&mut opening)
             .await?;
         self.open(new).await?;
-        publish(&mut opening, epoch, new, new.name()).await?;
+        publish(&mut opening, epoch, new, new.name(), "steady").await?;
+        self.primary = name.to_owned();
         self.start_heartbeat();
         Ok(())
     }
@@ -226,12 +281,13 @@ impl Pair {
     /// Writes the heartbeat row every half second on whichever server takes it, until [`stop_heartbeat`](Pair::stop_heartbeat).
     pub fn start_heartbeat(&mut self) {
         self.stop_heartbeat();
-        for server in [&self.mysql_1, &self.mysql_2] {
+        let mut hearts = JoinSet::new();
+        for server in self.servers() {
             let Ok(options) = server.options(Account::Arbiter) else {
                 continue;
             };
             let name = server.name().to_owned();
-            self.hearts.spawn(async move {
+            hearts.spawn(async move {
                 let mut tick = interval(BEAT);
                 tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
                 loop {
@@ -241,6 +297,7 @@ impl Pair {
                 }
             });
         }
+        self.hearts = hearts;
     }
 
     /// Lets the heartbeat stop.
@@ -269,23 +326,25 @@ async fn beat(name: &str, options: &sqlx::mysql::MySqlConnectOptions) -> sqlx::R
     connection.close().await
 }
 
-async fn publish(
+pub(crate) async fn publish(
     connection: &mut MySqlConnection,
     epoch: u64,
     primary: &Server,
     in_sync: &str,
+    phase: &str,
 ) -> Result<()> {
     let uuid: String = sqlx::query_scalar("SELECT @@server_uuid")
         .fetch_one(&mut *connection)
         .await?;
     sqlx::query(
         "REPLACE INTO holdfast.cluster (one, epoch, primary_server, primary_uuid, in_sync, phase, changed_at)
-         VALUES (1, ?, ?, ?, ?, 'steady', CURRENT_TIMESTAMP(6))",
+         VALUES (1, ?, ?, ?, ?, ?, CURRENT_TIMESTAMP(6))",
     )
     .bind(epoch)
     .bind(primary.name())
     .bind(uuid)
     .bind(in_sync)
+    .bind(phase)
     .execute(connection)
     .await
     .context("publish the roles")?;

@@ -106,6 +106,11 @@ impl Program {
         self.signal(Signal::SIGTERM)
     }
 
+    /// Sends SIGHUP: its configuration is another.
+    pub fn hang_up(&self) -> Result<()> {
+        self.signal(Signal::SIGHUP)
+    }
+
     /// Sends SIGKILL: a crash.
     pub fn kill(&self) -> Result<()> {
         self.signal(Signal::SIGKILL)

@@ -78,11 +78,11 @@ pub struct Server {
     port: u16,
     container: String,
     identities: Identities,
-    _data: TempDir,
+    directory: TempDir,
 }
 
 impl Server {
-    /// Starts `name` (mysql-1 or mysql-2) on an empty database, and waits until it answers.
+    /// Starts `name` (mysql-1, mysql-2 or mysql-3) on an empty database, and waits until it answers.
     pub async fn start(name: &str, identities: &Identities) -> Result<Server> {
         let directory = run::directory(name)?;
         MysqlImage::get()
@@ -102,7 +102,7 @@ impl Server {
         let image = MysqlImage::get().await?;
         let number = name
             .strip_prefix("mysql-")
-            .context("a server is called mysql-1 or mysql-2")?;
+            .context("a server is called mysql-1, mysql-2 or mysql-3")?;
         let data = directory.path().join("data");
         image.give(&data)?;
         let port = free_port()?;
@@ -130,13 +130,13 @@ impl Server {
             port,
             container,
             identities: identities.clone(),
-            _data: directory,
+            directory,
         };
         server.answers().await?;
         Ok(server)
     }
 
-    /// mysql-1 or mysql-2.
+    /// mysql-1, mysql-2 or mysql-3.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -206,6 +206,17 @@ impl Server {
     pub async fn restart(&self) -> Result<()> {
         docker(["start", &self.container]).await?;
         self.answers().await
+    }
+
+    /// Kills it if it runs, throws its data away, and starts it on an empty database: another server of the same name and port.
+    pub async fn renew(&self) -> Result<()> {
+        let _ = self.kill().await;
+        let data = self.directory.path().join("data");
+        tokio::fs::remove_dir_all(&data).await?;
+        let image = MysqlImage::get().await?;
+        image.copy_seed(&data).await?;
+        image.give(&data)?;
+        self.restart().await
     }
 
     /// Stops mysqld from running; connections stay open, and the kernel goes on accepting new ones. Not by `docker pause`, which gives up

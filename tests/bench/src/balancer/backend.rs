@@ -10,6 +10,7 @@ use crate::certificates::Identity;
 use crate::h2load::CIPHER_SUITE;
 use crate::ports::Ports;
 use crate::process::Process;
+use crate::programs::nginx_user;
 
 use super::cell::Link;
 
@@ -70,7 +71,7 @@ fn text(directory: &Path, identity: &Identity, plain: [u16; 2], mutual: [u16; 2]
     let (key, authority) = (key.display(), identity.authority());
     let authority = authority.display();
     let ([plain_1, plain_2], [mutual_1, mutual_2]) = (plain, mutual);
-    let user = super::proxy::nginx_user();
+    let user = nginx_user();
     format!(
         r#"{user}worker_processes 1;
 worker_rlimit_nofile 20000;

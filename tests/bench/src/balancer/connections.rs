@@ -13,9 +13,10 @@ use tokio::time::sleep;
 
 use super::Extent;
 use super::cell::{Connections, Link};
-use super::proxy::{Proxy, Running};
+use super::proxy::Running;
 use super::report::{Report, Sample};
 use super::scene::Scene;
+use crate::programs::Proxy;
 use crate::tls_client::{TlsClient, was_resumed};
 
 /// Clients that connect at the same time.
@@ -82,7 +83,7 @@ pub(super) async fn measure(
                     outcome.samples.entry(proxy).or_default().push(sample);
                 }
                 Err(error) => {
-                    report.fail(&format!("{cell}, {proxy}"), &error);
+                    report.fail(proxy, &format!("{cell}, {proxy}"), &error);
                     failed.push(proxy);
                 }
             }
@@ -169,7 +170,7 @@ pub(super) async fn measure_idle(
                 );
                 report.idle.insert(proxy, idle);
             }
-            Err(error) => report.fail(&format!("connections-idle, {proxy}"), &error),
+            Err(error) => report.fail(proxy, &format!("connections-idle, {proxy}"), &error),
         }
     }
     Ok(())

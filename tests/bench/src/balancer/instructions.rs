@@ -7,13 +7,15 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
 use super::cell::{Cell, Request, Traffic};
-use super::proxy::{Proxy, Running, Under};
+use super::proxy::{Running, Under};
 use super::report::Report;
 use super::scene::Scene;
+use crate::callgrind;
 use crate::h2load::{Load, Width};
+use crate::programs::Proxy;
 use crate::tools;
 
 /// Everything takes fifty times as long, so not much is under way at one time.
@@ -60,7 +62,7 @@ pub(super) async fn measure(cells: &[Cell], scene: &mut Scene, report: &mut Repo
                         "{traffic}: Envoy does not run under callgrind here; it is left out."
                     ));
                 }
-                Err(error) => report.fail(&format!("{traffic}, {proxy}, callgrind"), &error),
+                Err(error) => report.fail(proxy, &format!("{traffic}, {proxy}, callgrind"), &error),
             }
         }
         report.instructions.push(Outcome { traffic, each });
@@ -90,7 +92,7 @@ async fn per_request(
         };
         load.send(requests).await?;
         running.stop().await?;
-        *count = total(&to)?;
+        *count = callgrind::instructions_of_all(&to)?;
     }
     let [with_few, with_many] = counts;
     ensure!(
@@ -99,38 +101,4 @@ async fn per_request(
     );
     #[expect(clippy::cast_precision_loss, reason = "a count of instructions")]
     Ok((with_many - with_few) as f64 / (many - few) as f64)
-}
-
-/// What the files of all processes come to.
-fn total(directory: &Path) -> Result<u64> {
-    let mut sum = 0;
-    for entry in fs::read_dir(directory)? {
-        let path = entry?.path();
-        let text = fs::read_to_string(&path)?;
-        sum += of_file(&text).with_context(|| format!("read {}", path.display()))?;
-    }
-    ensure!(sum > 0, "callgrind has written nothing");
-    Ok(sum)
-}
-
-/// The totals of a file's parts; a process that ended before it ran anything has none.
-fn of_file(text: &str) -> Result<u64> {
-    let totals = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("totals: "));
-    totals.map(|total| Ok(total.trim().parse::<u64>()?)).sum()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn totals_of_all_parts_are_added() {
-        assert_eq!(
-            42,
-            of_file("events: Ir\ntotals: 40\nfn=x\ntotals: 2\n").unwrap()
-        );
-        assert!(of_file("totals: many\n").is_err());
-    }
 }

@@ -19,9 +19,9 @@ use std::time::Duration;
 use anyhow::{Result, bail, ensure};
 
 use crate::cores::Cores;
-use crate::document;
+use crate::document::MEASURED;
+use crate::programs::Proxy;
 use cell::{Cell, Connections, Link};
-use proxy::Proxy;
 use report::Report;
 use scene::Scene;
 
@@ -116,11 +116,11 @@ fn seconds(text: &str) -> Result<Duration> {
 /// Measures, prints the tables, and writes them where that was asked for.
 ///
 /// # Errors
-/// When something cannot be set up, and at the end, when a request has failed.
+/// When something cannot be set up, and at the end, when the balancer has failed a request.
 pub async fn run(options: &Options, cores: &Cores) -> Result<()> {
     let cells = options.cells()?;
     if let Some(path) = &options.write {
-        document::check(path)?;
+        MEASURED.check(path)?;
     }
     let extent = options.extent();
     let mut scene = Scene::set(options, cores)?;
@@ -143,7 +143,7 @@ pub async fn run(options: &Options, cores: &Cores) -> Result<()> {
         if traffic.is_empty() && kinds.is_empty() {
             continue;
         }
-        let mut fleet = scene.fleet(link, &mut report.failures).await;
+        let mut fleet = scene.fleet(link, &mut report).await;
         for traffic in traffic {
             traffic::measure(traffic, &scene, &mut fleet, extent, &mut report).await;
         }
@@ -154,7 +154,7 @@ pub async fn run(options: &Options, cores: &Cores) -> Result<()> {
         }
         for running in &mut fleet {
             if let Err(error) = running.ensure_logged().await {
-                report.fail(&running.proxy.to_string(), &error);
+                report.fail(running.proxy, &running.proxy.to_string(), &error);
             }
         }
     }
@@ -167,7 +167,7 @@ pub async fn run(options: &Options, cores: &Cores) -> Result<()> {
     let text = report.to_text();
     println!("{text}");
     if let Some(path) = &options.write {
-        document::replace(path, &text)?;
+        MEASURED.replace(path, &text)?;
     }
     if !report.failures.is_empty() {
         bail!("{} things went wrong: see above", report.failures.len());

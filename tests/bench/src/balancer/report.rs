@@ -1,20 +1,20 @@
 //! What was measured, and the tables that tell it.
 
 use std::collections::BTreeMap;
-use std::env;
 use std::fmt;
 use std::time::Duration;
 
 use anyhow::Result;
 
 use super::cell::{Cell, Connections};
-use super::proxy::Proxy;
 use super::scene::Scene;
 use super::{Extent, connections, instructions, traffic};
 use crate::cores::Cores;
 use crate::h2load::{NARROW, WIDE};
+use crate::invocation;
 use crate::machine;
 use crate::median::median;
+use crate::programs::{self, Proxy};
 use crate::table::Table;
 use crate::tools;
 
@@ -70,17 +70,11 @@ pub(super) struct Report {
 impl Report {
     /// Asks every program what it is.
     pub(super) async fn begin(scene: &Scene, cores: &Cores, extent: Extent) -> Result<Report> {
-        let mut versions = Vec::new();
-        for (proxy, program) in &scene.programs {
-            versions.push(match proxy {
-                Proxy::Holdfast => format!("Holdfast {}", revision().await),
-                _ => proxy.version(program).await?,
-            });
-        }
+        let mut versions = programs::versions(&scene.programs).await?;
         versions.push(tools::says(&scene.h2load, &["--version"]).await?);
         let preamble = format!(
             "- Command: `{}`\n- Machine: {}\n- Programs: {}\n- Extent: {} of {} s in each cell, after {} s of warm-up; {} connections, over HTTP/2 with {} streams each, or for answers of 1 MiB {} with {}\n",
-            command(env::args().skip(1)),
+            invocation::command(),
             machine::describe(cores)?,
             versions.join(", "),
             match extent.rounds {
@@ -107,11 +101,15 @@ impl Report {
         })
     }
 
-    /// Notes what must not be, and goes on.
-    pub(super) fn fail(&mut self, what: &str, error: &anyhow::Error) {
+    /// Notes what must not be, and goes on: a failure where it is the balancer's; another proxy is left out of what it failed in.
+    pub(super) fn fail(&mut self, proxy: Proxy, what: &str, error: &anyhow::Error) {
         let failure = format!("{what}: {error:#}");
-        eprintln!("bench: {failure}");
-        self.failures.push(failure);
+        if proxy == Proxy::Holdfast {
+            eprintln!("bench: {failure}");
+            self.failures.push(failure);
+        } else {
+            self.remark(format!("{failure}; it is left out."));
+        }
     }
 
     /// Notes what a reader of the tables has to know.
@@ -334,29 +332,6 @@ fn ratios(values: &BTreeMap<Proxy, Vec<f64>>) -> [String; 3] {
     [text(nginx), text(haproxy), better]
 }
 
-/// The command as a person types it; of a binary's path only the name, for the rest says something about one machine alone.
-fn command(arguments: impl Iterator<Item = String>) -> String {
-    let mut words = vec!["./stack bench".to_owned()];
-    for argument in arguments {
-        let name = argument.rsplit('/').next().unwrap_or_default().to_owned();
-        words.push(if argument.starts_with('/') {
-            name
-        } else {
-            argument
-        });
-    }
-    words.join(" ")
-}
-
-/// The commit, as far as it is known.
-async fn revision() -> String {
-    let git = std::path::Path::new("git");
-    match tools::says(git, &["describe", "--always", "--dirty"]).await {
-        Ok(revision) if !revision.starts_with("fatal") => revision,
-        _ => "of an unknown revision".to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -372,20 +347,5 @@ mod tests {
         assert_eq!(expected.map(str::to_owned), ratios(&values));
         let alone = BTreeMap::from([(Proxy::Nginx, vec![1.0])]);
         assert_eq!(["-", "-", "-"].map(str::to_owned), ratios(&alone));
-    }
-
-    #[test]
-    fn a_command_says_nothing_about_the_machine() {
-        let arguments = [
-            "balancer",
-            "--balancer",
-            "/somewhere/balancer",
-            "--write",
-            "docs/performance.md",
-        ];
-        assert_eq!(
-            "./stack bench balancer --balancer balancer --write docs/performance.md",
-            command(arguments.into_iter().map(str::to_owned))
-        );
     }
 }

