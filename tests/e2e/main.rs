@@ -8,6 +8,7 @@ mod bench;
 mod browser;
 mod documents;
 mod edge;
+mod explain;
 mod firewall;
 mod ledger;
 mod lifecycle;
@@ -16,7 +17,12 @@ mod tour;
 mod trace;
 mod wire;
 
-use std::{future::Future, pin::Pin, process::ExitCode, sync::Arc};
+use std::{
+    future::Future,
+    pin::Pin,
+    process::ExitCode,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use anyhow::Result;
 use harness::compose::Stack;
@@ -50,6 +56,8 @@ fn main() -> ExitCode {
         trace::a_trace_shows_the_log_lines_of_every_service_that_the_request_crossed,
         documents::a_document_that_shows_something_else_is_found_out,
         trace::what_is_no_trace_is_refused_in_words,
+        explain::a_statement_is_explained_and_not_sent,
+        explain::what_cannot_be_sent_is_refused_with_what_to_do,
         firewall::every_pod_reaches_what_the_matrix_says_and_nothing_else,
         firewall::this_machine_reaches_the_edge_and_the_pages_and_nothing_else,
         firewall::a_container_in_no_pod_reaches_the_edge_and_nothing_else,
@@ -90,6 +98,8 @@ fn main() -> ExitCode {
         load::the_smoke_test_holds_every_threshold_and_its_script_is_understood,
         load::a_load_that_fails_says_so_and_why,
         bench::the_bench_of_the_balancer_runs_and_no_request_fails,
+        bench::the_bench_of_sick_backends_runs,
+        bench::the_bench_of_the_router_runs_and_a_read_takes_fewer_round_trips_than_a_pool,
         ledger::faults::a_build_is_rolled_out_under_load_and_one_that_fails_changes_nothing,
         ledger::faults::rolling_web_servers_or_balancers_under_load_fails_no_request,
         ledger::faults::without_the_replica_reads_go_on_and_writes_say_what_is_away,
@@ -112,13 +122,22 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let first = run(&arguments, Some(&stack), calling);
+    let failures = Failures::default();
+    let first = run(&arguments, Some((&stack, &failures)), calling);
     let one_at_a_time = Arguments {
         test_threads: Some(1),
         ..arguments
     };
-    let second = run(&one_at_a_time, Some(&stack), breaking);
+    let second = run(&one_at_a_time, Some((&stack, &failures)), breaking);
     drop(stack);
+    // Once more at the end, where somebody looks first: the first half's stand far above.
+    for (test, why) in failures
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .iter()
+    {
+        println!("\nFAIL {test}\n{why}");
+    }
     println!(
         "\nend to end: {} passed, {} failed",
         first.num_passed + second.num_passed,
@@ -130,23 +149,32 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// The tests that failed, and why.
+type Failures = Arc<Mutex<Vec<(&'static str, String)>>>;
+
 fn run(
     arguments: &Arguments,
-    stack: Option<&Arc<Stack>>,
+    on: Option<(&Arc<Stack>, &Failures)>,
     tests: impl IntoIterator<Item = Test>,
 ) -> Conclusion {
     let trials = tests
         .into_iter()
         .map(|(name, test)| {
-            let stack = stack.cloned();
-            Trial::test(name.trim_start_matches(':'), move || {
-                let stack = stack.ok_or("a test was run while listing")?;
+            let name = name.trim_start_matches(':');
+            let on = on.map(|(stack, failures)| (Arc::clone(stack), Arc::clone(failures)));
+            Trial::test(name, move || {
+                let (stack, failures) = on.ok_or("a test was run while listing")?;
                 tokio::runtime::Builder::new_multi_thread()
                     .worker_threads(2)
                     .enable_all()
                     .build()?
                     .block_on(test(&stack))
-                    .map_err(|error| Failed::from(format!("{error:?}")))
+                    .map_err(|error| {
+                        let why = format!("{error:?}");
+                        let mut failures = failures.lock().unwrap_or_else(PoisonError::into_inner);
+                        failures.push((name, why.clone()));
+                        Failed::from(why)
+                    })
             })
         })
         .collect();

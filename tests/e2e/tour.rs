@@ -23,6 +23,7 @@ pub(crate) async fn the_tour_shows_what_it_promises_and_leaves_the_stack_as_it_w
 }
 
 pub(crate) async fn a_tour_that_is_ended_puts_back_what_it_broke(stack: &Stack) -> Result<()> {
+    whole(stack).await?;
     stack
         .interrupted(&["tour", "--yes"], "--signal STOP web-1")
         .await?;

@@ -10,7 +10,7 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 const ARROWS: &[(&str, &[&str])] = &[
     ("arbiter", &["chassis", "replication", "telemetry"]),
     ("balancer", &["chassis", "telemetry"]),
-    ("bench", &["pki"]),
+    ("bench", &["harness", "pki", "replication", "router"]),
     ("chassis", &[]),
     ("console", &[]),
     ("e2e", &["harness"]),

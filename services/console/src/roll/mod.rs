@@ -17,6 +17,9 @@ use crate::{
     status::{self, BALANCERS},
 };
 
+/// How long what is to be rolled may take to be whole before it begins: a check that came late on a busy machine is none that failed.
+const WHOLE_WITHIN: Duration = Duration::from_secs(15);
+
 /// How long the balancers may take to notice that a web server is about to stop. They look every second.
 const NOTICED_WITHIN: Duration = Duration::from_secs(15);
 
@@ -120,7 +123,9 @@ pub async fn roll(kind: Kind) -> Result<(), RollError> {
 /// # Errors
 /// In a sentence that says what was replaced and what to do.
 pub async fn in_turn(kind: Kind, progress: &Progress) -> Result<(), RollError> {
-    whole(kind).await.map_err(RollError::NotWhole)?;
+    until(WHOLE_WITHIN, async || whole(kind).await)
+        .await
+        .map_err(RollError::NotWhole)?;
     for service in kind.services() {
         if kind == Kind::Web {
             take_out(service, progress).await?;

@@ -28,7 +28,7 @@ pub(super) fn by_none_up(backend: &str, edges: &Edges) -> Result<(), String> {
 /// A balancer sends to every backend that it has.
 pub(super) fn all_up(balancer: &str, edge: Result<Edge, String>) -> Result<(), String> {
     let edge = edge?;
-    match edge.backends.iter().find(|backend| backend.state != "up") {
+    match edge.backends.iter().find(|backend| !backend.is_well()) {
         None if edge.backends.is_empty() => Err(format!("{balancer} has no backends")),
         None => Ok(()),
         Some(backend) => Err(format!(
@@ -43,7 +43,7 @@ fn is_up<'a>(backend: &str, edge: &'a Result<Edge, String>) -> Result<(bool, &'a
     let backends = &edge.as_ref().map_err(Clone::clone)?.backends;
     let found = backends.iter().find(|found| found.name == backend);
     Ok(found.map_or((false, "it does not know it"), |found| {
-        (found.state == "up", found.reason.as_str())
+        (found.is_well(), found.reason.as_str())
     }))
 }
 

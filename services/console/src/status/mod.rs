@@ -60,12 +60,20 @@ pub struct Edge {
 pub struct Backend {
     /// Its name.
     pub name: String,
-    /// `starting`, `up` or `down`.
+    /// `up`, `standby`, `starting`, `not_ready`, `down`, `ejected`, `drain` or `maint`.
     pub state: String,
     /// What the last check found.
     pub reason: String,
     /// Requests that it has now, of this balancer.
     pub in_flight: u64,
+}
+
+impl Backend {
+    /// Whether it gets requests, or would if the others were gone.
+    #[must_use]
+    pub fn is_well(&self) -> bool {
+        matches!(self.state.as_str(), "up" | "standby")
+    }
 }
 
 /// Looks at everything at the same time.

@@ -341,7 +341,7 @@ fn of_the_pair(pair: &Pair) -> Vec<String> {
 fn of_the_backends(balancer: &str, edge: &Edge) -> Vec<String> {
     edge.backends
         .iter()
-        .filter(|backend| backend.state != "up")
+        .filter(|backend| !backend.is_well())
         .map(|backend| {
             format!(
                 "{balancer} sees {} {}: {}",
