@@ -33,7 +33,7 @@ impl Spans {
 
     /// A decision was carried out, or failed: its spans are handed in. `status` is what was known when it was made.
     pub fn send(&mut self, trace: Trace, decision: Decision, status: &Status) {
-        if !self.is_news(&decision, trace.failure.as_deref()) {
+        if !self.is_news(&decision, &trace) {
             return;
         }
         let root = Span {
@@ -53,8 +53,10 @@ impl Spans {
         self.failed = trace.failure.map(|failure| (decision, failure));
     }
 
-    fn is_news(&self, decision: &Decision, failure: Option<&str>) -> bool {
-        match (&self.failed, failure) {
+    /// Whether it is not what failed just so before.
+    #[must_use]
+    pub fn is_news(&self, decision: &Decision, trace: &Trace) -> bool {
+        match (&self.failed, trace.failure()) {
             (Some((before, why)), Some(failure)) => before != decision || why != failure,
             _ => true,
         }
@@ -86,6 +88,12 @@ impl Trace {
     #[must_use]
     pub fn id(&self) -> TraceId {
         self.context.trace_id
+    }
+
+    /// Why its last step was not done.
+    #[must_use]
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
     }
 
     /// A step that was begun then has ended.
@@ -121,7 +129,7 @@ fn about(step: &Step) -> Vec<KeyValue> {
         ],
         (Step::Save(state), _) => vec![
             KeyValue::new("arbiter.epoch", number(state.epoch)),
-            KeyValue::new("arbiter.phase", state.phase.as_str()),
+            KeyValue::new("arbiter.phase", state.phase.to_string()),
             KeyValue::new("arbiter.primary", state.primary.clone()),
         ],
         _ => Vec::new(),
@@ -131,7 +139,7 @@ fn about(step: &Step) -> Vec<KeyValue> {
 /// Why a step failed, by OpenTelemetry's conventions for database clients; the sentence is in the log.
 fn fault(error: &ActError) -> Vec<KeyValue> {
     let ActError::Server { reason, .. } = error else {
-        return vec![KeyValue::new("error.type", "state")];
+        return vec![KeyValue::new("error.type", "files")];
     };
     match (reason, reason.number()) {
         (_, Some(number)) => vec![
@@ -194,11 +202,11 @@ mod tests {
         let opening = decision(&[Step::AllowWrites("mysql-1".to_owned())]);
         let wiring = decision(&[Step::StartReceiver("mysql-2".to_owned())]);
         let mut send = |decision: &Decision, failure: Option<&str>| {
-            let is_news = spans.is_news(decision, failure);
             let trace = Trace {
                 failure: failure.map(str::to_owned),
                 ..Trace::begin()
             };
+            let is_news = spans.is_news(decision, &trace);
             spans.send(trace, decision.clone(), &Status::default());
             is_news
         };
