@@ -12,6 +12,7 @@ pub mod act;
 pub mod condition;
 pub mod config;
 pub mod decide;
+pub mod discarded;
 pub mod heartbeat;
 pub mod logins;
 pub mod look;
