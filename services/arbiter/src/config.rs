@@ -45,10 +45,10 @@ pub struct Config {
 }
 
 impl Config {
-    /// The two servers, the first primary first. `None` where `problems` has something to say about them.
+    /// The two servers as their replicas find them, the first primary first. `None` where `problems` has something to say about them.
     #[must_use]
     pub fn pair(&self) -> Option<[Endpoint; 2]> {
-        let mut servers = self.servers.clone();
+        let mut servers = self.sources().to_vec();
         servers.sort_by_key(|server| server.name != self.first_primary);
         servers.try_into().ok()
     }

@@ -273,6 +273,8 @@ impl Arbiter {
         self.log(&decision, &trace, asked.as_ref(), &known);
         self.spans.send(trace, decision, &known);
         if let Some(request) = asked {
+            // Who asked looks at the status next, and is not to find what was before.
+            status.send_modify(|(status, _)| status.record(self.state.as_ref()));
             request.grant(self.state.as_ref());
         }
         carried_out

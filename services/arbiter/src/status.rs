@@ -96,6 +96,14 @@ impl Status {
         }
     }
 
+    /// Takes over what is recorded, before the servers are looked at again.
+    pub fn record(&mut self, state: Option<&State>) {
+        let Some(state) = state else { return };
+        self.epoch = state.epoch;
+        self.phase = state.phase.to_string();
+        self.in_sync = state.in_sync.iter().cloned().collect();
+    }
+
     /// For a terminal.
     #[must_use]
     pub fn to_text(&self) -> String {
