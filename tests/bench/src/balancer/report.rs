@@ -15,7 +15,7 @@ use crate::invocation;
 use crate::machine;
 use crate::median::median;
 use crate::programs::{self, Proxy};
-use crate::table::Table;
+use harness::Table;
 use crate::tools;
 
 /// One proxy's turn.
