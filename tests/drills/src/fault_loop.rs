@@ -1,11 +1,10 @@
 //! Rounds of faults: each draws some, waits until the pair is whole again, and judges.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Error, Result, ensure};
-use tokio::task::JoinSet;
+use futures::stream::{FuturesUnordered, StreamExt as _};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::fault::plan::{Planned, plan};
@@ -55,7 +54,7 @@ impl Options {
 /// When something that was acknowledged is lost, when the pair is not whole again in time, or whatever else must not be. The error says
 /// what was done and how to do it again.
 pub async fn run(options: Options) -> Result<String> {
-    let stage = Arc::new(Stage::set(Kind::Usual).await?);
+    let stage = Stage::set(Kind::Usual).await?;
     let mut report = Report::begin(options);
     for round in options.from..options.from + options.rounds {
         let faults = plan(options.seed, round);
@@ -78,24 +77,23 @@ pub async fn run(options: Options) -> Result<String> {
 }
 
 async fn once(
-    stage: &Arc<Stage>,
+    stage: &Stage,
     round: u32,
     faults: Vec<Planned>,
     done: &mut Vec<Done>,
 ) -> Result<RoundFigures> {
     stage.set_round(round);
     sleep(QUIET).await;
-    let mut doing = JoinSet::new();
-    for planned in faults {
-        doing.spawn(carry_out(Arc::clone(stage), planned));
-    }
+    let doing = faults.into_iter().map(|planned| carry_out(stage, planned));
+    let mut doing: FuturesUnordered<_> = doing.collect();
     let all = async {
-        while let Some(one) = doing.join_next().await {
-            done.push(one?);
+        while let Some(one) = doing.next().await {
+            done.push(one);
         }
-        anyhow::Ok(())
     };
-    timeout(FAULTS_MAX, all).await.context("the faults have no end")??;
+    timeout(FAULTS_MAX, all)
+        .await
+        .context("the faults have no end")?;
     done.sort_by_key(|done| done.began);
 
     let healing = Instant::now();

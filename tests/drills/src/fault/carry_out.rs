@@ -1,6 +1,5 @@
 //! A fault, done.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -37,12 +36,12 @@ pub struct Done {
 }
 
 /// Waits for its moment, does it, and takes it back.
-pub async fn carry_out(stage: Arc<Stage>, planned: Planned) -> Done {
+pub async fn carry_out(stage: &Stage, planned: Planned) -> Done {
     sleep(planned.after).await;
     let began = stage.now();
     let fault = planned.fault;
     // What cannot be done, for another fault has been faster, is none.
-    let note = match act(&stage, &fault).await {
+    let note = match act(stage, &fault).await {
         Ok(note) => note,
         Err(error) => format!("not done: {error:#}"),
     };

@@ -19,7 +19,7 @@ use crate::sight::name;
 use crate::stage::{Kind, Stage};
 
 /// What a scenario is played by.
-type Play = for<'a> fn(&'a Stage) -> Pin<Box<dyn Future<Output = Result<String>> + Send + 'a>>;
+type Play = for<'a> fn(&'a Stage) -> Pin<Box<dyn Future<Output = Result<String>> + 'a>>;
 
 /// A drill.
 #[derive(Clone, Copy)]
