@@ -3,8 +3,7 @@
 use harness::Marks;
 
 /// What `./stack bench balancer` writes.
-pub(crate) const MEASURED: Marks =
-    Marks::new("<!-- measured: begin -->", "<!-- measured: end -->");
+pub(crate) const MEASURED: Marks = Marks::new("<!-- measured: begin -->", "<!-- measured: end -->");
 
 /// What `./stack bench faults` writes.
 pub(crate) const FAULTS: Marks = Marks::new("<!-- faults: begin -->", "<!-- faults: end -->");

@@ -123,7 +123,10 @@ async fn once(
 async fn judge(stage: &Stage) -> Result<Verdict> {
     let verdict = stage.judge().await?;
     ensure!(
-        verdict.acknowledged == stage.history().count(Outcome::Acknowledged, Duration::ZERO, None),
+        verdict.acknowledged
+            == stage
+                .history()
+                .count(Outcome::Acknowledged, Duration::ZERO, None),
         "it has judged other writes than were made: {verdict}"
     );
     Ok(verdict)
@@ -138,9 +141,16 @@ async fn tell(
     error: &Error,
     line: usize,
 ) -> String {
-    let mut text = format!("round {round} of seed {} has failed: {error:#}\n", options.seed);
+    let mut text = format!(
+        "round {round} of seed {} has failed: {error:#}\n",
+        options.seed
+    );
     for planned in faults {
-        let _ = writeln!(text, "planned: after {:?}: {}", planned.after, planned.fault);
+        let _ = writeln!(
+            text,
+            "planned: after {:?}: {}",
+            planned.after, planned.fault
+        );
     }
     for done in done {
         let _ = writeln!(

@@ -187,7 +187,8 @@ mod tests {
         }
         history.add(1, acknowledged(150));
         let gap = |from, to| {
-            let window = history.longest_gap(Duration::from_millis(from), Duration::from_millis(to));
+            let window =
+                history.longest_gap(Duration::from_millis(from), Duration::from_millis(to));
             window.as_millis()
         };
         assert_eq!(90, gap(20, 160));

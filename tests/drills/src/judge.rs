@@ -81,7 +81,9 @@ impl fmt::Display for Verdict {
         if self.wrong > self.told.len() {
             write!(f, "; {} things are wrong, the first of them:", self.wrong)?;
         }
-        self.told.iter().try_for_each(|told| write!(f, "\n  {told}"))
+        self.told
+            .iter()
+            .try_for_each(|told| write!(f, "\n  {told}"))
     }
 }
 
@@ -201,11 +203,8 @@ impl Judged<'_> {
         verdict: &mut Verdict,
     ) {
         let server = name(row.server);
-        let named = |of_epoch: &[Sighting]| {
-            of_epoch
-                .iter()
-                .any(|sighting| sighting.primary == server)
-        };
+        let named =
+            |of_epoch: &[Sighting]| of_epoch.iter().any(|sighting| sighting.primary == server);
         let own = sightings.get(&row.epoch).map_or(&[][..], Vec::as_slice);
         if !own.is_empty() && !named(own) {
             verdict.wrong(|| format!("acknowledged by {server}, which was not primary: {self}"));
@@ -305,7 +304,10 @@ mod tests {
         for rows in [&[row(0, 1, 0)][..], &[row(0, 1, 0), row(1, 1, 0)]] {
             let verdict = verdict([rows, rows], &[EPOCH_1]);
             assert_eq!((0, 0), (verdict.wrong, verdict.lost), "{verdict}");
-            assert_eq!((3, 1, 1), (verdict.attempts, verdict.acknowledged, verdict.unknown));
+            assert_eq!(
+                (3, 1, 1),
+                (verdict.attempts, verdict.acknowledged, verdict.unknown)
+            );
         }
     }
 
@@ -348,7 +350,11 @@ mod tests {
         let verdict_of = verdict([&rows, &rows], &[EPOCH_1]);
         assert!(verdict_of.to_string().contains("was not primary"));
         let both = [EPOCH_1, (1, 5, "mysql-2")];
-        assert!(verdict([&rows, &rows], &both).to_string().contains("two primaries"));
+        assert!(
+            verdict([&rows, &rows], &both)
+                .to_string()
+                .contains("two primaries")
+        );
     }
 
     #[test]

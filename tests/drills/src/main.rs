@@ -68,7 +68,10 @@ async fn drill(line: &Line) -> Result<()> {
             for scenario in ALL {
                 println!("{:<36} {}", scenario.name, scenario.what);
             }
-            println!("{:<36} faults drawn at random, for as many rounds as are wanted", "loop");
+            println!(
+                "{:<36} faults drawn at random, for as many rounds as are wanted",
+                "loop"
+            );
             Ok(())
         }
         "all" => {
@@ -92,14 +95,20 @@ async fn play(scenario: &Scenario) -> Result<()> {
     let begun = Instant::now();
     eprintln!("{}: {}", scenario.name, scenario.what);
     let outcome = scenario.play().await?;
-    println!("{}: passed in {} s: {outcome}", scenario.name, begun.elapsed().as_secs());
+    println!(
+        "{}: passed in {} s: {outcome}",
+        scenario.name,
+        begun.elapsed().as_secs()
+    );
     Ok(())
 }
 
 async fn rounds(line: &Line) -> Result<()> {
     let options = Options {
         rounds: line.rounds,
-        seed: line.seed.unwrap_or_else(|| rand::random_range(1..1_000_000)),
+        seed: line
+            .seed
+            .unwrap_or_else(|| rand::random_range(1..1_000_000)),
         from: line.from,
     };
     eprintln!("{}", options.command());

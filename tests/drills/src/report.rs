@@ -78,7 +78,10 @@ impl Report {
             text,
             "- Rounds: {}; faults: {}; changes of the primary: {}, {switchovers} of them by command",
             self.rounds.len(),
-            self.rounds.iter().map(|round| round.done.len()).sum::<usize>(),
+            self.rounds
+                .iter()
+                .map(|round| round.done.len())
+                .sum::<usize>(),
             self.changes,
         );
         let _ = writeln!(
@@ -209,8 +212,14 @@ mod tests {
         let cells = |line: &str| -> Vec<String> {
             line.split('|').map(|cell| cell.trim().to_owned()).collect()
         };
-        assert_eq!(["primary killed", "3", "2", "3.00", "3.00"], cells(lines[2])[1..6]);
-        assert_eq!(["several at once", "", "1", "9.00", "9.00"], cells(lines[4])[1..6]);
+        assert_eq!(
+            ["primary killed", "3", "2", "3.00", "3.00"],
+            cells(lines[2])[1..6]
+        );
+        assert_eq!(
+            ["several at once", "", "1", "9.00", "9.00"],
+            cells(lines[4])[1..6]
+        );
         assert!(text.contains("./stack drill loop --rounds 3 --seed 7`"));
         assert!(text.contains("1 of them by command"));
     }

@@ -132,7 +132,9 @@ impl Stage {
 
     /// Breaks several links at once.
     pub fn break_links(&self, links: &[Link], how: Broken) {
-        links.iter().for_each(|link| self.links.break_it(*link, how));
+        links
+            .iter()
+            .for_each(|link| self.links.break_it(*link, how));
     }
 
     /// What clients write from now on carries this number.
@@ -402,7 +404,9 @@ async fn whole(arbiter: &Arbiter, within: Duration) -> Result<Value> {
         status["phase"] == "steady"
             && status["open"] == true
             && status["acknowledging"] == true
-            && status["in_sync"].as_array().is_some_and(|all| all.len() == 2)
+            && status["in_sync"]
+                .as_array()
+                .is_some_and(|all| all.len() == 2)
             && status["waits"] == json!([])
     };
     arbiter.until("the pair is whole", within, wanted).await
@@ -418,6 +422,9 @@ async fn facts(server: &Server) -> Result<String> {
     )
     .fetch_all(&mut arbiter)
     .await?;
-    let _ = write!(text, "\n{replica:#?}\n{semi_sync:#?}\nsessions: {sessions:#?}");
+    let _ = write!(
+        text,
+        "\n{replica:#?}\n{semi_sync:#?}\nsessions: {sessions:#?}"
+    );
     Ok(text)
 }

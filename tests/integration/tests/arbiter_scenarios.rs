@@ -49,3 +49,29 @@ drills! {
     a_replica_in_maintenance_holds_nobody_up: "maintenance",
     a_switchover_under_load_fails_no_write_of_who_holds_back: "switchover",
 }
+
+/// Who never says no says nothing: one row is taken away behind everybody's back.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_judge_misses_an_acknowledged_row_that_was_removed_by_hand() -> Result<()> {
+    let stage = drills::Stage::set(drills::stage::Kind::Usual).await?;
+    stage.judge().await.context("with nothing removed")?;
+    stage.whole().await?;
+    let primary = stage.primary().await?;
+    let mut app = stage.server(primary).connect(harness::Account::App).await?;
+    let removed = sqlx::query("DELETE FROM ledger.drill ORDER BY id LIMIT 1")
+        .execute(&mut app)
+        .await?;
+    anyhow::ensure!(removed.rows_affected() == 1);
+    let verdict = stage
+        .judge()
+        .await
+        .err()
+        .context("the judge has not missed it")?;
+    let said = format!("{verdict:#}");
+    anyhow::ensure!(
+        said.contains(" 1 lost") && said.contains("acknowledged, and lost"),
+        "{said}"
+    );
+    println!("{said}");
+    Ok(())
+}

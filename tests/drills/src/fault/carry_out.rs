@@ -135,12 +135,7 @@ async fn restart(server: &Server) -> Result<()> {
     server.restart().await
 }
 
-async fn failpoint(
-    stage: &Stage,
-    point: &str,
-    trigger: Trigger,
-    primary: usize,
-) -> Result<String> {
+async fn failpoint(stage: &Stage, point: &str, trigger: Trigger, primary: usize) -> Result<String> {
     stage.arbiter().arm(point).await?;
     sleep(ARMED).await;
     let killed = match trigger {
@@ -204,5 +199,8 @@ async fn maintenance(stage: &Stage, replica: usize, length: Duration) -> Result<
     });
     let ended = ended.await?;
     worked?;
-    Ok(format!("{server}: {} {said}, {}", begun.status, ended.status))
+    Ok(format!(
+        "{server}: {} {said}, {}",
+        begun.status, ended.status
+    ))
 }

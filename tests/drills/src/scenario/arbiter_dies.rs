@@ -176,6 +176,9 @@ mod tests {
             "before:save#2",
             "after:save#2",
         ];
-        assert_eq!(expected[..], points(&[step("save"), step("wire"), step("save")])[..]);
+        assert_eq!(
+            expected[..],
+            points(&[step("save"), step("wire"), step("save")])[..]
+        );
     }
 }

@@ -28,6 +28,9 @@ pub(super) async fn heals(stage: &Stage) -> Result<String> {
         log.contains("no space left") || log.contains("disk full") || log.contains("is full"),
         "it has not noticed that there is no room"
     );
-    server.run(&["rm", "-f", "/var/lib/mysql/#ballast"]).await.ok();
+    server
+        .run(&["rm", "-f", "/var/lib/mysql/#ballast"])
+        .await
+        .ok();
     ends_well(stage, before).await
 }

@@ -30,7 +30,10 @@ pub(super) async fn saved_and_cloned(stage: &Stage) -> Result<String> {
     })
     .await?;
     stage.server(old).kill().await?;
-    ensure!(writing.await?.is_err(), "acknowledged, though nobody has it");
+    ensure!(
+        writing.await?.is_err(),
+        "acknowledged, though nobody has it"
+    );
 
     stage.open_with(1 - old, &[1 - old]).await?;
     stage.links().heal_all();

@@ -34,7 +34,9 @@ pub struct Scenario {
 
 impl std::fmt::Debug for Scenario {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Scenario").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("Scenario")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -170,7 +172,10 @@ impl Scenario {
             Err(error) => {
                 let described = stage.describe(0).await;
                 Err(error).with_context(|| {
-                    format!("{described}\n{} has failed; again: ./stack drill {0}", self.name)
+                    format!(
+                        "{described}\n{} has failed; again: ./stack drill {0}",
+                        self.name
+                    )
                 })
             }
         }
@@ -189,7 +194,9 @@ async fn whole_and_judged(stage: &Stage) -> Result<Verdict> {
 async fn ends_well(stage: &Stage, since: Duration) -> Result<String> {
     let gap = stage.history().longest_gap(since, stage.now());
     let verdict = whole_and_judged(stage).await?;
-    Ok(format!("{gap:.2?} without an acknowledged write; {verdict}"))
+    Ok(format!(
+        "{gap:.2?} without an acknowledged write; {verdict}"
+    ))
 }
 
 /// That nobody has taken over.

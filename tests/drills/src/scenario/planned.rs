@@ -17,13 +17,19 @@ const UNNOTICED_MAX: Duration = Duration::from_millis(1500);
 pub(super) async fn maintenance(stage: &Stage) -> Result<String> {
     let (primary, before) = (stage.primary().await?, stage.now());
     let replica = name(1 - primary);
-    stage.arbiter().tell(&["maintenance", "begin", &replica]).await?;
+    stage
+        .arbiter()
+        .tell(&["maintenance", "begin", &replica])
+        .await?;
     stage.open_with(primary, &[primary]).await?;
     let server = stage.server(1 - primary);
     server.stop().await?;
     stage.acknowledges(50, stage.now(), Some(primary)).await?;
     server.restart().await?;
-    stage.arbiter().tell(&["maintenance", "end", &replica]).await?;
+    stage
+        .arbiter()
+        .tell(&["maintenance", "end", &replica])
+        .await?;
     stage.whole().await?;
     is_still_primary(stage, primary).await?;
     let gap = stage.history().longest_gap(before, stage.now());

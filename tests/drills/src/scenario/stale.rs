@@ -54,7 +54,9 @@ async fn is_refused(stage: &Stage, stale: &Stale) -> Result<()> {
             && said.contains(&name(*primary))
     };
     let arbiter = stage.arbiter();
-    arbiter.until("it waits for the primary", SETTLED, waits).await?;
+    arbiter
+        .until("it waits for the primary", SETTLED, waits)
+        .await?;
     sleep(LONG).await;
     arbiter.until("it still waits", SETTLED, waits).await?;
     let acknowledged = stage
@@ -73,7 +75,10 @@ async fn is_refused(stage: &Stage, stale: &Stale) -> Result<()> {
     let refused = write.execute(&mut other).await.err();
     let refused = refused.context("the stale replica took a write")?;
     let number = errors::number(&refused);
-    ensure!(number == Some(errors::OPTION_PREVENTS_STATEMENT), "{refused:#}");
+    ensure!(
+        number == Some(errors::OPTION_PREVENTS_STATEMENT),
+        "{refused:#}"
+    );
     Ok(())
 }
 
@@ -101,7 +106,9 @@ pub(super) async fn forced(stage: &Stage) -> Result<String> {
         .tell(&["force-promote", &name(new), "--accept-loss"])
         .await?;
     stage.open_with(new, &[new]).await?;
-    stage.acknowledges(50, stale.primary_died, Some(new)).await?;
+    stage
+        .acknowledges(50, stale.primary_died, Some(new))
+        .await?;
     stage.server(stale.primary).restart().await?;
     stage.whole().await?;
     is_still_primary(stage, new).await?;
