@@ -247,7 +247,10 @@ impl Arbiter {
             found
         })
         .await;
-        found.with_context(|| format!("the last status was {last:?}"))
+        found.with_context(|| match &last {
+            Some(status) => format!("the last status was {status}"),
+            None => "the arbiter did not answer".to_owned(),
+        })
     }
 
     /// How many lines it has written.

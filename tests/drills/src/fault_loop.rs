@@ -55,7 +55,7 @@ impl Options {
 /// what was done and how to do it again.
 pub async fn run(options: Options) -> Result<String> {
     let stage = Stage::set(Kind::Usual).await?;
-    let mut report = Report::begin(options);
+    let mut report = Report::begin(options, stage.is_in_memory());
     for round in options.from..options.from + options.rounds {
         let faults = plan(options.seed, round);
         let line = stage.arbiter().lines();

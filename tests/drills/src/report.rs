@@ -40,15 +40,17 @@ impl fmt::Display for RoundFigures {
 #[derive(Debug)]
 pub(crate) struct Report {
     options: Options,
+    in_memory: bool,
     rounds: Vec<RoundFigures>,
     verdict: Verdict,
     changes: usize,
 }
 
 impl Report {
-    pub(crate) fn begin(options: Options) -> Report {
+    pub(crate) fn begin(options: Options, in_memory: bool) -> Report {
         Report {
             options,
+            in_memory,
             rounds: Vec::new(),
             verdict: Verdict::default(),
             changes: 0,
@@ -72,7 +74,12 @@ impl Report {
         let _ = writeln!(text, "- Command: `{}`", self.options.command());
         let _ = writeln!(
             text,
-            "- Machine: {cores} cores, which servers, arbiter and clients share; data in memory"
+            "- Machine: {cores} cores, which servers, arbiter and clients share; data {}",
+            if self.in_memory {
+                "in memory"
+            } else {
+                "on a disk"
+            }
         );
         let _ = writeln!(
             text,
@@ -202,7 +209,7 @@ mod tests {
             seed: 7,
             from: 1,
         };
-        let mut report = Report::begin(options);
+        let mut report = Report::begin(options, true);
         let kill = Fault::Kill(Role::Primary, Duration::from_secs(1));
         report.add(round(1000, std::slice::from_ref(&kill)));
         report.add(round(3000, std::slice::from_ref(&kill)));

@@ -115,6 +115,13 @@ impl Stage {
         &self.arbiter
     }
 
+    /// Whether the servers' data is in memory.
+    pub fn is_in_memory(&self) -> bool {
+        self.servers
+            .iter()
+            .all(|server| run::is_in_memory(server.directory()))
+    }
+
     /// What clients have been told.
     pub fn history(&self) -> &History {
         &self.history
@@ -341,7 +348,8 @@ impl Stage {
     pub async fn describe(&self, from_line: usize) -> String {
         let mut text = String::new();
         let status = self.arbiter.status().await;
-        let _ = writeln!(text, "the arbiter's status: {status:?}");
+        let status = status.map_or_else(|| "no answer".to_owned(), |status| status.to_string());
+        let _ = writeln!(text, "the arbiter's status: {status}");
         let _ = writeln!(text, "how it ended before: {:?}", self.arbiter.deaths());
         let _ = writeln!(text, "epochs: {:#?}", self.history.sightings());
         for server in &self.servers {

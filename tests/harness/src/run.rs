@@ -47,6 +47,11 @@ pub fn directory_in_memory(purpose: &str, bytes_min: u64) -> Result<tempfile::Te
     directory_below(memory, purpose)
 }
 
+/// Whether a directory is one in memory.
+pub fn is_in_memory(directory: &Path) -> bool {
+    directory.starts_with(MEMORY)
+}
+
 fn directory_below(place: &Path, purpose: &str) -> Result<tempfile::TempDir> {
     let parent = place.join(format!("{DIRECTORY_PREFIX}{}", id()));
     fs::create_dir_all(&parent).with_context(|| format!("create {}", parent.display()))?;

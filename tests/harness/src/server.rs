@@ -171,6 +171,11 @@ impl Server {
         &self.name
     }
 
+    /// Where its data is, unless it has a small disk of its own.
+    pub fn directory(&self) -> &std::path::Path {
+        self.directory.path()
+    }
+
     /// The port it listens on, on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.port
