@@ -184,16 +184,21 @@ impl Scenario {
 
 /// What every drill ends with: the pair whole, writes acknowledged, and nothing lost. Gives the verdict.
 async fn whole_and_judged(stage: &Stage) -> Result<Verdict> {
+    writes_again(stage).await?;
+    stage.judge().await
+}
+
+async fn writes_again(stage: &Stage) -> Result<()> {
     stage.heal().await?;
     stage.whole().await?;
-    stage.acknowledges(50, stage.now(), None).await?;
-    stage.judge().await
+    stage.acknowledges(50, stage.now(), None).await
 }
 
 /// The same, with the longest time without an acknowledged write since then.
 async fn ends_well(stage: &Stage, since: Duration) -> Result<String> {
+    writes_again(stage).await?;
     let gap = stage.history().longest_gap(since, stage.now());
-    let verdict = whole_and_judged(stage).await?;
+    let verdict = stage.judge().await?;
     Ok(format!(
         "{gap:.2?} without an acknowledged write; {verdict}"
     ))
