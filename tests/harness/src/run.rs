@@ -16,6 +16,9 @@ pub const LABEL: &str = "holdfast.run";
 
 const DIRECTORY_PREFIX: &str = "holdfast-run-";
 
+/// Where Linux keeps files in memory.
+const MEMORY: &str = "/dev/shm";
+
 /// This process's run: `<process id>.<start time in clock ticks since boot>`.
 pub fn id() -> &'static str {
     static ID: OnceLock<String> = OnceLock::new();
@@ -28,7 +31,29 @@ pub fn id() -> &'static str {
 /// A new directory below this run's own. Removed when the value is dropped, or by the next run's sweep.
 pub fn directory(purpose: &str) -> Result<tempfile::TempDir> {
     sweep();
-    let parent = std::env::temp_dir().join(format!("{DIRECTORY_PREFIX}{}", id()));
+    directory_below(&std::env::temp_dir(), purpose)
+}
+
+/// The same in memory, where the system has such a place and `bytes_min` are free there, else as [`directory`]. A process that is killed
+/// loses nothing of it, so for tests of crashes it is as good as a disk, and faster.
+pub fn directory_in_memory(purpose: &str, bytes_min: u64) -> Result<tempfile::TempDir> {
+    sweep();
+    let memory = Path::new(MEMORY);
+    let free = nix::sys::statvfs::statvfs(memory)
+        .map(|of| of.blocks_available() as u64 * of.fragment_size() as u64);
+    if free.is_err() || free.is_ok_and(|free| free < bytes_min) {
+        return directory(purpose);
+    }
+    directory_below(memory, purpose)
+}
+
+/// Whether a directory is one in memory.
+pub fn is_in_memory(directory: &Path) -> bool {
+    directory.starts_with(MEMORY)
+}
+
+fn directory_below(place: &Path, purpose: &str) -> Result<tempfile::TempDir> {
+    let parent = place.join(format!("{DIRECTORY_PREFIX}{}", id()));
     fs::create_dir_all(&parent).with_context(|| format!("create {}", parent.display()))?;
     Ok(tempfile::Builder::new()
         .prefix(&format!("{purpose}-"))
@@ -42,6 +67,7 @@ pub fn sweep() {
     DONE.get_or_init(|| {
         let _ = sweep_containers();
         let _ = sweep_directories(&std::env::temp_dir());
+        let _ = sweep_directories(Path::new(MEMORY));
     });
 }
 

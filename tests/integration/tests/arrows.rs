@@ -13,6 +13,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("bench", &["harness", "pki", "replication", "router"]),
     ("chassis", &[]),
     ("console", &[]),
+    ("drills", &["harness", "replication"]),
     ("e2e", &["harness"]),
     ("firewall", &["chassis", "telemetry"]),
     ("harness", &["pki", "replication"]),

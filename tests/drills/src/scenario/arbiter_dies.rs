@@ -1,0 +1,184 @@
+//! The arbiter dies before and after each step of a change, and the next one has to finish it.
+//!
+//! Which steps those are is not written here: the change is made once undisturbed, and the log says what was done.
+
+use std::collections::BTreeMap;
+use std::os::unix::process::ExitStatusExt;
+
+use anyhow::{Context, Result, ensure};
+use harness::wait_for;
+
+use super::whole_and_judged;
+use crate::arbiter::{SETTLED, Step};
+use crate::sight::name;
+use crate::stage::Stage;
+
+/// Its number, on every Linux.
+const SIGABRT: i32 = 6;
+
+/// A change that the arbiter makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Change {
+    Failover,
+    Grow,
+    Shrink,
+    Switchover,
+}
+
+pub(super) async fn in_failover(stage: &Stage) -> Result<String> {
+    everywhere(stage, Change::Failover).await
+}
+
+pub(super) async fn in_grow(stage: &Stage) -> Result<String> {
+    everywhere(stage, Change::Grow).await
+}
+
+pub(super) async fn in_shrink(stage: &Stage) -> Result<String> {
+    everywhere(stage, Change::Shrink).await
+}
+
+pub(super) async fn in_switchover(stage: &Stage) -> Result<String> {
+    everywhere(stage, Change::Switchover).await
+}
+
+async fn everywhere(stage: &Stage, change: Change) -> Result<String> {
+    let undisturbed = change.make(stage, None).await;
+    let steps = undisturbed.context("with nobody dying")?;
+    ensure!(
+        steps.iter().any(|step| step.name == "save"),
+        "nothing was written down: {steps:?}"
+    );
+    let points = points(&steps);
+    for point in &points {
+        let died = change.make(stage, Some(point)).await;
+        died.with_context(|| format!("where the arbiter dies {point}"))?;
+    }
+    let verdict = whole_and_judged(stage).await?;
+    let names: Vec<&str> = steps.iter().map(|step| step.name.as_str()).collect();
+    Ok(format!(
+        "it died {} times, around each of {}; {verdict}",
+        points.len(),
+        names.join(", ")
+    ))
+}
+
+/// Before and after each, the second one of a name by its number.
+fn points(steps: &[Step]) -> Vec<String> {
+    let mut seen: BTreeMap<&str, u32> = BTreeMap::new();
+    let mut points = Vec::new();
+    for step in steps {
+        let times = seen.entry(&step.name).or_default();
+        *times += 1;
+        let number = match times {
+            1 => String::new(),
+            times => format!("#{times}"),
+        };
+        points.push(format!("before:{}{number}", step.name));
+        points.push(format!("after:{}{number}", step.name));
+    }
+    points
+}
+
+impl Change {
+    /// Makes it on a whole pair, with the arbiter dying there if that is asked, and makes the pair whole again. Gives the steps of the
+    /// change alone.
+    async fn make(self, stage: &Stage, failpoint: Option<&str>) -> Result<Vec<Step>> {
+        stage.heal().await?;
+        stage.whole().await?;
+        let primary = stage.primary().await?;
+        let replica = stage.server(1 - primary);
+        if self == Change::Grow {
+            replica.kill().await?;
+            stage.open_with(primary, &[primary]).await?;
+        }
+        if let Some(point) = failpoint {
+            stage.arbiter().arm(point).await?;
+        }
+        let line = stage.arbiter().lines();
+        let begun = stage.now();
+        match self {
+            Change::Failover => {
+                stage.server(primary).kill().await?;
+                stage.died_at(failpoint).await?;
+                stage.open_with(1 - primary, &[1 - primary]).await?;
+                stage.acknowledges(10, begun, Some(1 - primary)).await?;
+            }
+            Change::Grow => {
+                replica.restart().await?;
+                stage.died_at(failpoint).await?;
+                stage.whole().await?;
+            }
+            Change::Shrink => {
+                replica.kill().await?;
+                stage.died_at(failpoint).await?;
+                stage.open_with(primary, &[primary]).await?;
+                stage.acknowledges(10, stage.now(), Some(primary)).await?;
+            }
+            Change::Switchover => {
+                // If the arbiter dies, it ends without an answer; what was decided is finished all the same, or given up.
+                let asked = stage.arbiter().ask(&["switchover"]).await?;
+                stage.died_at(failpoint).await?;
+                let status = stage.whole().await?;
+                ensure!(
+                    failpoint.is_some() || asked.status.success(),
+                    "switchover: {asked:?}"
+                );
+                ensure!(
+                    failpoint.is_some() || status["primary"] == name(1 - primary),
+                    "{status}"
+                );
+            }
+        }
+        let steps = stage.arbiter().steps_from(line);
+        stage.heal().await?;
+        stage.whole().await?;
+        stage.acknowledges(10, stage.now(), None).await?;
+        Ok(steps)
+    }
+}
+
+impl Stage {
+    /// Waits until the arbiter has died at its failpoint, and nowhere else.
+    async fn died_at(&self, failpoint: Option<&str>) -> Result<()> {
+        let Some(point) = failpoint else {
+            return Ok(());
+        };
+        let what = format!("the arbiter dies {point}");
+        let death = wait_for(&what, SETTLED, async || {
+            let deaths = self.arbiter().deaths();
+            deaths.into_iter().find(|death| death.failpoint == point)
+        })
+        .await?;
+        ensure!(
+            death.status.signal() == Some(SIGABRT),
+            "{point}: it ended with {}",
+            death.status
+        );
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_that_is_done_twice_has_four_points() {
+        let step = |name: &str| Step {
+            name: name.to_owned(),
+            server: String::new(),
+        };
+        let expected = [
+            "before:save",
+            "after:save",
+            "before:wire",
+            "after:wire",
+            "before:save#2",
+            "after:save#2",
+        ];
+        assert_eq!(
+            expected[..],
+            points(&[step("save"), step("wire"), step("save")])[..]
+        );
+    }
+}
