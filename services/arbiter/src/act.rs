@@ -18,6 +18,8 @@ use crate::{
 /// How long a replica's threads may take to stop before the one that keeps them is ended: an applier waits a minute for the rest of a
 /// transaction that was cut in the middle.
 const STOP_PATIENCE: Duration = Duration::from_millis(200);
+/// How long saving what is about to be thrown away may take; then it is tried again, and nothing is thrown away.
+const SAVING_MAX: Duration = Duration::from_secs(120);
 
 /// Why a step was not done.
 #[derive(Debug, thiserror::Error)]
@@ -176,8 +178,14 @@ impl Hands {
                 })?;
         let (directory, bytes_max) = &self.discarded;
         let now = OffsetDateTime::now_utc();
-        let kept = discarded::save(&mut connection, name, errant, directory, *bytes_max, now)
+        let saving = discarded::save(&mut connection, name, errant, directory, *bytes_max, now);
+        let kept = tokio::time::timeout(SAVING_MAX, saving)
             .await
+            .map_err(|_| ActError::Server {
+                server: name.to_owned(),
+                step: "save_discarded",
+                reason: Failure::Late(SAVING_MAX),
+            })?
             .map_err(failed)?;
         tracing::warn!(
             server = name,

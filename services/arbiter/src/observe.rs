@@ -29,7 +29,7 @@ impl From<&Failure> for Silence {
     fn from(failure: &Failure) -> Self {
         Self {
             why: failure.to_string(),
-            alive: failure.number().is_some(),
+            alive: failure.number().is_some() || matches!(failure, Failure::Busy),
         }
     }
 }
@@ -116,7 +116,9 @@ impl Facts {
 }
 
 /// A server and the arbiter's one connection to it, which is kept: logins can hang behind account statements. What is done to a server
-/// is done on the connection that it was looked at by, so nothing is ever done to a server that has restarted since.
+/// is done on the connection that it was looked at by, so nothing is ever done to a server that has restarted since. And nothing is done late:
+/// the connection holds a lock on the server, and the next one is used only when it has that lock, so when the statement that the arbiter
+/// gave up on has ended.
 pub struct Server {
     /// Its name.
     pub name: String,
@@ -147,6 +149,9 @@ pub enum Failure {
     /// It may still do it.
     #[error("no answer within {0:?}")]
     Late(Duration),
+    /// What was asked of it before, and given up, is still under way there.
+    #[error("it is not done yet with what the arbiter has asked for before")]
+    Busy,
     /// It said no, or could not be reached.
     #[error(transparent)]
     Database(#[from] sqlx::Error),
@@ -158,7 +163,7 @@ impl Failure {
     pub fn number(&self) -> Option<u16> {
         match self {
             Self::Database(error) => replication::errors::number(error),
-            Self::Gone | Self::Late(_) => None,
+            Self::Gone | Self::Late(_) | Self::Busy => None,
         }
     }
 }
@@ -214,12 +219,12 @@ impl Server {
             let looked = timeout(limit, async {
                 let mut connection = match connection {
                     Some(connection) => connection,
-                    None => connect(&options).await?,
+                    None => connect_to_act(&options).await?,
                 };
                 let facts = facts(&mut connection, draining).await?;
                 Ok((connection, facts))
             });
-            bounded(looked.await, limit)
+            looked.await.map_err(|_| Failure::Late(limit))?
         })
     }
 
@@ -333,6 +338,38 @@ async fn connect(options: &MySqlConnectOptions) -> Result<MySqlConnection, sqlx:
         .execute("SET SESSION lock_wait_timeout = 1, innodb_lock_wait_timeout = 1")
         .await?;
     Ok(connection)
+}
+
+/// The lock that only one connection of the arbiter has: the one that acts. It ends with the connection, once its last statement has.
+const LOCK: &str = "holdfast.arbiter";
+
+/// Connects, and ends the connection that acted before, if it is still there.
+async fn connect_to_act(options: &MySqlConnectOptions) -> Result<MySqlConnection, Failure> {
+    let mut connection = connect(options).await?;
+    if takes_lock(&mut connection, 0).await? {
+        return Ok(connection);
+    }
+    let holder: Option<u64> = sqlx::query_scalar("SELECT IS_USED_LOCK(?)")
+        .bind(LOCK)
+        .fetch_one(&mut connection)
+        .await?;
+    if let Some(holder) = holder {
+        // It may have ended by itself meanwhile (1094).
+        let _ = run(&mut connection, &[format!("KILL {holder}")]).await;
+    }
+    match takes_lock(&mut connection, 1).await? {
+        true => Ok(connection),
+        false => Err(Failure::Busy),
+    }
+}
+
+async fn takes_lock(connection: &mut MySqlConnection, seconds: u8) -> Result<bool, sqlx::Error> {
+    let taken: Option<i64> = sqlx::query_scalar("SELECT GET_LOCK(?, ?)")
+        .bind(LOCK)
+        .bind(seconds)
+        .fetch_one(connection)
+        .await?;
+    Ok(taken == Some(1))
 }
 
 async fn run(connection: &mut MySqlConnection, statements: &[String]) -> Result<(), sqlx::Error> {

@@ -146,7 +146,7 @@ fn fault(error: &ActError) -> Vec<KeyValue> {
             KeyValue::new("error.type", number.to_string()),
             KeyValue::new("db.response.status_code", number.to_string()),
         ],
-        (Failure::Late(_), _) => vec![KeyValue::new("error.type", "timeout")],
+        (Failure::Late(_) | Failure::Busy, _) => vec![KeyValue::new("error.type", "timeout")],
         _ => vec![KeyValue::new("error.type", "connection")],
     }
 }

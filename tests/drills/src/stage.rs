@@ -390,20 +390,10 @@ fn configuration(identities: &Identities, links: &Links) -> [(&'static str, Stri
         format!("[{}, {}]", one(0), one(1))
     };
     let identity = identities.of("arbiter").join("current");
-    // INTERIM: the arbiter of today has no such key.
-    let knows = std::process::Command::new(harness::path_of("arbiter").unwrap())
-        .arg("print-default-config")
-        .output()
-        .is_ok_and(|said| String::from_utf8_lossy(&said.stdout).contains("sources ="));
-    let (sources_key, sources): (_, fn(usize) -> Link) = if knows {
-        ("SOURCES", Link::Source)
-    } else {
-        ("SERVERS", Link::Arbiter)
-    };
     [
         ("IDENTITY", identity.display().to_string()),
         ("SERVERS", pair(Link::Arbiter)),
-        (sources_key, pair(sources)),
+        ("SOURCES", pair(Link::Source)),
     ]
 }
 
