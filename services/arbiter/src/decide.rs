@@ -14,7 +14,7 @@ mod replicate;
 mod reprovision;
 mod shrink;
 mod switchover;
-#[cfg(any())]
+#[cfg(test)]
 mod tests;
 
 use std::time::Duration;

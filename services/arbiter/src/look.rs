@@ -236,3 +236,35 @@ pub(crate) fn is_attached(primary: &Facts, replica: &Facts) -> bool {
     });
     connected && replica.semi_sync.replica_active && primary.semi_sync.clients >= 1
 }
+
+/// What [`Earlier`] keeps, for tests that go through all that it can be.
+#[cfg(test)]
+pub(crate) struct Parts<'a> {
+    pub(crate) epoch: &'a mut u64,
+    pub(crate) boots: &'a mut Option<[String; 2]>,
+    pub(crate) executed: &'a mut Option<GtidSet>,
+    /// Since when semi-sync has been on, then since when the primary has been writable, then the rest.
+    pub(crate) since: [&'a mut Option<Instant>; 7],
+    pub(crate) phase: &'a mut Option<(Phase, Instant)>,
+}
+
+#[cfg(test)]
+impl Earlier {
+    pub(crate) fn parts(&mut self) -> Parts<'_> {
+        Parts {
+            epoch: &mut self.epoch,
+            boots: &mut self.boots,
+            executed: &mut self.executed,
+            since: [
+                &mut self.semi_sync.0,
+                &mut self.writable.0,
+                &mut self.receiving_only.0,
+                &mut self.primary_away.0,
+                &mut self.replica_away.0,
+                &mut self.closed_alone.0,
+                &mut self.writable_replica.0,
+            ],
+            phase: &mut self.phase,
+        }
+    }
+}

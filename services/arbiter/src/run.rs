@@ -391,7 +391,7 @@ impl Arbiter {
 }
 
 /// Heartbeats are written where they can be acknowledged: one that cannot stays on the server as a session that waits.
-fn beat(state: Option<&State>, look: &Look) -> Beat {
+pub(crate) fn beat(state: Option<&State>, look: &Look) -> Beat {
     let Some(state) = state else {
         return Beat::Off;
     };

@@ -157,7 +157,7 @@ impl State {
     }
 
     /// What contradicts itself. Nothing that an arbiter wrote does.
-    fn contradiction(&self) -> Option<&'static str> {
+    pub(crate) fn contradiction(&self) -> Option<&'static str> {
         let different: BTreeSet<&String> = self.uuids.values().collect();
         if self.epoch == 0 {
             Some("the epoch is 0")

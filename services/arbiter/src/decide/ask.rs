@@ -87,7 +87,7 @@ fn switchover(state: &State, replica: &str, look: &Look) -> Result<State, String
     steady(state)?;
     let both = look.facts(&state.primary).zip(look.facts(replica));
     let (primary, facts) = both.ok_or_else(|| {
-        format!("both servers are needed, and one does not answer: `arbiter status` says which")
+        "both servers are needed, and one does not answer: `arbiter status` says which".to_owned()
     })?;
     let in_sync = state.is_redundant() && state.replica_boot.as_deref() == Some(&facts.boot);
     if !in_sync || look.heart != Heart::Beats || !primary.open() {
