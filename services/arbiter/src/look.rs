@@ -15,8 +15,8 @@ pub struct Look {
     pub servers: BTreeMap<String, Observation>,
     /// The heartbeat on the primary.
     pub heart: Heart,
-    /// What the primary had executed one look ago, when both servers were in the boots that they are in now, and a heartbeat had been
-    /// acknowledged that began after semi-sync was seen to be on: whatever is acknowledged beyond this, the replica has acknowledged.
+    /// What the primary had executed at an earlier look, the first after a heartbeat that began when semi-sync had been seen to be on, with both
+    /// servers in the boots that they are in now and semi-sync on since: whatever is acknowledged beyond this, the replica has acknowledged.
     pub executed_before: Option<GtidSet>,
     /// For how long the replica's receiver has been running without acknowledging.
     pub receiving_only: Duration,
@@ -96,7 +96,7 @@ pub struct Earlier {
     epoch: u64,
     /// The boots of primary and replica in the look before.
     boots: Option<[String; 2]>,
-    /// What the primary had executed in the look before, if it can become [`Look::executed_before`].
+    /// What becomes [`Look::executed_before`] from the next look on. It stays, for a replica that is always a little behind reaches it too.
     executed: Option<GtidSet>,
     semi_sync: Since,
     writable: Since,
@@ -146,19 +146,20 @@ impl Earlier {
         if let Some(primary) = primary {
             self.primary_executed = Some(primary.server.executed.clone());
         }
-        let boots = primary
-            .zip(replica)
-            .map(|(primary, replica)| [primary.boot.clone(), replica.boot.clone()]);
-        let same = boots.is_some() && boots == self.boots;
-        self.boots = boots;
-        let semi_sync = same && primary.is_some_and(|facts| facts.semi_sync.source_enabled);
-        self.semi_sync.seen(semi_sync, now);
-        let proven = self.semi_sync.0.zip(pulse.acknowledged);
-        let proven = proven.is_some_and(|(since, beat)| beat.begun > since);
-        let executed_before = self.executed.take().filter(|_| same);
-        self.executed = primary
-            .filter(|_| proven)
-            .map(|primary| primary.server.executed.clone());
+        // A look that one of them did not answer in time tells nothing of this.
+        let mut executed_before = None;
+        if let Some((primary, replica)) = primary.zip(replica) {
+            let boots = Some([primary.boot.clone(), replica.boot.clone()]);
+            let semi_sync = boots == self.boots && primary.semi_sync.source_enabled;
+            self.boots = boots;
+            self.semi_sync.seen(semi_sync, now);
+            let proven = self.semi_sync.0.zip(pulse.acknowledged);
+            let proven = proven.is_some_and(|(since, beat)| beat.begun > since);
+            executed_before = self.executed.take().filter(|_| semi_sync);
+            self.executed = executed_before
+                .clone()
+                .or_else(|| proven.then(|| primary.server.executed.clone()));
+        }
 
         let receiving_only = replica.is_some_and(|facts| {
             let channel = facts.replica.as_ref();

@@ -12,7 +12,7 @@ use chassis::{
     matrix::matrix,
 };
 use replication::{Account, Endpoint, TlsFiles, connect_options};
-use sqlx::mysql::MySqlConnectOptions;
+use sqlx::{ConnectOptions, mysql::MySqlConnectOptions};
 use telemetry::{
     metrics::{self, Endpoint as MetricsEndpoint, Registry},
     traces::{Service, Traces},
@@ -200,7 +200,11 @@ fn options(
     let options = config
         .servers
         .iter()
-        .map(|e| (e.name.clone(), connect_options(e, &account, &tls)));
+        // No statement is logged: some have a password in them.
+        .map(|e| {
+            let options = connect_options(e, &account, &tls).disable_statement_logging();
+            (e.name.clone(), options)
+        });
     Ok(Arc::new(options.collect()))
 }
 
@@ -372,7 +376,12 @@ impl Arbiter {
         });
         let now = Status::of(self.state.as_ref(), decision, look);
         self.metrics.set(&now);
-        let said = [&now.waits[..], &now.refusals[..]].concat();
+        let said: Vec<String> = [&now.waits[..], &now.refusals[..]]
+            .concat()
+            .iter()
+            // That a number has changed is no news.
+            .map(|sentence| sentence.replace(|c: char| c.is_ascii_digit(), ""))
+            .collect();
         if said != self.said {
             for wait in &now.waits {
                 tracing::warn!(wait, "waiting");

@@ -57,6 +57,8 @@ pub struct Stage {
     links: Links,
     servers: [Arc<Server>; 2],
     history: Arc<History>,
+    /// At how many places the arbiter dies in a drill that has one for each step; all, if it is not said.
+    pub(crate) deaths_max: Option<usize>,
     _directory: TempDir,
 }
 
@@ -99,6 +101,7 @@ impl Stage {
             links,
             servers,
             history,
+            deaths_max: None,
             _directory: directory,
         };
         stage.acknowledges(200, Duration::ZERO, None).await?;

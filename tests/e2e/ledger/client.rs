@@ -172,7 +172,9 @@ pub(crate) async fn whole(stack: &Stack) -> Result<()> {
                 Ok(owner) => owner.open_account("Probe", 1).await.map(drop),
                 Err(error) => Err(error),
             },
-            false => Err(anyhow::anyhow!("not healthy: {health:?}, or not in sync: {pair}")),
+            false => Err(anyhow::anyhow!(
+                "not healthy: {health:?}, or not in sync: {pair}"
+            )),
         };
         let Err(error) = written else { return Ok(()) };
         if tokio::time::Instant::now() > deadline {

@@ -330,7 +330,14 @@ pub(crate) async fn a_switchover_under_load_fails_no_request(stack: &Stack) -> R
 
 /// What the arbiter says of the pair.
 fn pair_status(stack: &Stack) -> Result<Value> {
-    let command = ["exec", "-T", "arbiter", "/usr/local/bin/arbiter", "status", "--json"];
+    let command = [
+        "exec",
+        "-T",
+        "arbiter",
+        "/usr/local/bin/arbiter",
+        "status",
+        "--json",
+    ];
     Ok(serde_json::from_str(&stack.compose(&command)?)?)
 }
 

@@ -39,7 +39,7 @@ const PROGRAMS: &[&str] = &[
 
 /// The libraries of programs that a test of another crate may call: who, and whose. The arbiter's reading of a binary log
 /// (`arbiter::discarded`) needs a real server, and no command of the arbiter's does only that.
-const CALLED_BY_TESTS: &[(&str, &str)] = &[("integration", "arbiter")];
+const CALLED_BY_TESTS: &[(&str, &str)] = &[("drills", "arbiter")];
 
 /// What a crate must not know, whoever would bring it in directly.
 const STRANGERS: &[(&str, &[&str])] = &[

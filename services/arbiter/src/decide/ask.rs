@@ -87,7 +87,11 @@ fn switchover(state: &State, replica: &str, look: &Look) -> Result<State, String
     steady(state)?;
     let both = look.facts(&state.primary).zip(look.facts(replica));
     let (primary, facts) = both.ok_or_else(|| {
-        "both servers are needed, and one does not answer: `arbiter status` says which".to_owned()
+        let silent = match look.facts(replica) {
+            None => replica,
+            Some(_) => &state.primary,
+        };
+        format!("both servers are needed, and {silent} does not answer")
     })?;
     let in_sync = state.is_redundant() && state.replica_boot.as_deref() == Some(&facts.boot);
     if !in_sync || look.heart != Heart::Beats || !primary.open() {
@@ -225,10 +229,12 @@ fn adopt(servers: &[Endpoint; 2], look: &Look, server: &str) -> Result<State, St
             other.name, primary.name
         ));
     }
-    let errant = others
-        .holds()
-        .subtract(&facts.server.executed)
-        .without_server(uuid);
+    let more = others.holds().subtract(&facts.server.executed);
+    // While it is open, the other one has a commit before it shows it.
+    let errant = match facts.server.super_read_only {
+        true => more,
+        false => more.without_server(uuid),
+    };
     if !errant.is_empty() {
         return Err(format!(
             "{} has transactions that {} has not ({errant}), and adopting would throw them away: bring them over, or begin {} empty",

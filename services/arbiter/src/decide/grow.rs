@@ -11,7 +11,8 @@ use crate::observe::Facts;
 use crate::state::Phase;
 use crate::step::Step;
 
-/// Commits wait for the replica only when no more than this many transactions are missing: they wait until it has them.
+/// Commits wait for the replica only when it has not received no more than this many transactions: they wait until it has them. How many it has
+/// not applied does not matter to them, and a primary that waits is one that the replica's applier can catch up with.
 const BACKLOG_MAX: u64 = 100;
 /// From here on it does not wait for its disk.
 const BACKLOG_RELAXED: u64 = 1_000;
@@ -47,11 +48,7 @@ pub(super) fn decide(
         acknowledged_by_both(roles, replica, look, decision);
         return;
     }
-    let missing = primary
-        .server
-        .executed
-        .subtract(&replica.server.executed)
-        .count();
+    let missing = primary.server.executed.subtract(&replica.holds()).count();
     if missing > BACKLOG_MAX {
         decision.say(Condition::CatchingUp {
             primary: name.clone(),
@@ -84,8 +81,8 @@ fn acknowledged_by_both(roles: &Roles<'_>, replica: &Facts, look: &Look, decisio
     }
 }
 
-/// Whether the replica has applied all that the primary had executed a look ago, after a heartbeat that both have: what is acknowledged
-/// beyond this is on the replica's disk.
+/// Whether the replica has applied all that the primary had executed when it was first known that nothing more is acknowledged by the primary
+/// alone: what is acknowledged beyond this is on the replica's disk.
 pub(super) fn has_everything(replica: &Facts, look: &Look) -> bool {
     look.heart == Heart::Beats
         && replica.semi_sync.relay_log_synced

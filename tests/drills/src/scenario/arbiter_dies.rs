@@ -48,7 +48,7 @@ async fn everywhere(stage: &Stage, change: Change) -> Result<String> {
         steps.iter().any(|step| step.name == "save"),
         "nothing was written down: {steps:?}"
     );
-    let points = points(&steps);
+    let points = some_of(points(&steps), stage.deaths_max);
     for point in &points {
         let died = change.make(stage, Some(point)).await;
         died.with_context(|| format!("where the arbiter dies {point}"))?;
@@ -60,6 +60,17 @@ async fn everywhere(stage: &Stage, change: Change) -> Result<String> {
         points.len(),
         names.join(", ")
     ))
+}
+
+/// So many of them at most, from the first to the last.
+fn some_of(points: Vec<String>, most: Option<usize>) -> Vec<String> {
+    let last = points.len().saturating_sub(1);
+    match most {
+        Some(most) if (2..points.len()).contains(&most) => (0..most)
+            .map(|n| points[n * last / (most - 1)].clone())
+            .collect(),
+        _ => points,
+    }
 }
 
 /// Before and after each, the second one of a name by its number.
@@ -115,8 +126,14 @@ impl Change {
                 stage.acknowledges(10, stage.now(), Some(primary)).await?;
             }
             Change::Switchover => {
-                // If the arbiter dies, it ends without an answer; what was decided is finished all the same, or given up.
-                let asked = stage.arbiter().ask(&["switchover"]).await?;
+                // If the arbiter dies, it ends without an answer; what was decided is finished all the same, or given up. One that has just
+                // been started does not know yet that the replica acknowledges.
+                let asked = wait_for("the switchover is granted", SETTLED, async || {
+                    let asked = stage.arbiter().ask(&["switchover"]).await.ok()?;
+                    let words = String::from_utf8_lossy(&asked.stderr);
+                    (!words.contains("ask again")).then_some(asked)
+                })
+                .await?;
                 stage.died_at(failpoint).await?;
                 let status = stage.whole().await?;
                 ensure!(
@@ -161,6 +178,14 @@ impl Stage {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn some_of_many_are_spread_over_all_of_them() {
+        let all: Vec<String> = (0..10).map(|n| n.to_string()).collect();
+        assert_eq!(some_of(all.clone(), Some(4)), ["0", "3", "6", "9"]);
+        assert_eq!(some_of(all.clone(), None), all);
+        assert_eq!(some_of(all.clone(), Some(20)), all);
+    }
 
     #[test]
     fn a_step_that_is_done_twice_has_four_points() {

@@ -166,7 +166,16 @@ impl Scenario {
     /// # Errors
     /// Whatever must not be; the error says what everybody said then.
     pub async fn play(&self) -> Result<String> {
-        let stage = Stage::set(self.kind).await?;
+        self.play_with(None).await
+    }
+
+    /// Plays it, with the arbiter dying at so many places at most, where it is one of those in which it dies around each step.
+    ///
+    /// # Errors
+    /// As [`play`](Self::play).
+    pub async fn play_with(&self, deaths_max: Option<usize>) -> Result<String> {
+        let mut stage = Stage::set(self.kind).await?;
+        stage.deaths_max = deaths_max;
         match (self.play)(&stage).await {
             Ok(outcome) => Ok(outcome),
             Err(error) => {
