@@ -237,7 +237,10 @@ async fn edges() -> seen::Edges {
 }
 
 /// Looks until it is so; the last reason why it was not, when the time is over.
-async fn until(limit: Duration, look: impl AsyncFn() -> Result<(), String>) -> Result<(), String> {
+pub(crate) async fn until(
+    limit: Duration,
+    look: impl AsyncFn() -> Result<(), String>,
+) -> Result<(), String> {
     let deadline = Instant::now() + limit;
     loop {
         let Err(why) = look().await else {

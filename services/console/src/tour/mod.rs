@@ -7,6 +7,7 @@ mod app;
 mod broken;
 mod shell;
 
+use std::cell::RefCell;
 use std::io::IsTerminal;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use shell::{Shell, body, header, show, show_command};
 
 use crate::{
     compose,
+    roll::until,
     settings::Settings,
     status::{self, BALANCERS},
 };
@@ -77,24 +79,21 @@ pub async fn tour(yes: bool, settings: &Settings) -> Step {
     outcome
 }
 
-/// Waits until the stack is whole.
+/// Waits until the stack is whole, and says what for.
 async fn whole() -> Step {
-    let deadline = tokio::time::Instant::now() + WHOLE_WITHIN;
-    let mut said = String::new();
-    loop {
+    let said = RefCell::new(String::new());
+    let whole = until(WHOLE_WITHIN, async || {
         let report = status::look().await;
         if report.is_well() {
             return Ok(());
         }
-        if tokio::time::Instant::now() > deadline {
-            return Err(TourError::NotWhole(report.verdict));
-        }
-        if said != report.verdict {
+        if *said.borrow() != report.verdict {
             eprintln!("waiting for a whole stack: {}", report.verdict);
-            said = report.verdict;
+            said.replace(report.verdict.clone());
         }
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
+        Err(report.verdict)
+    });
+    whole.await.map_err(TourError::NotWhole)
 }
 
 struct Tour<'a> {
