@@ -14,20 +14,24 @@ SET SESSION sql_log_bin = 0;
 DROP USER IF EXISTS 'root'@'localhost';
 
 -- The arbiter opens, closes and wires the servers, and publishes who is primary. PROCESS and RELOAD are for the list of sessions and
--- for RESET REPLICA; TRANSACTION_GTID_TAG marks its heartbeats.
+-- for RESET REPLICA; TRANSACTION_GTID_TAG marks its heartbeats. CLONE_ADMIN replaces all that a server has by what the other one has;
+-- REPLICATION SLAVE reads in its binary log, with SHOW BINLOG EVENTS, what is lost by that; SHUTDOWN is what RESTART asks for, which
+-- like every clean end answers OK to commits that wait for an acknowledgement: never for a server that may have such.
 CREATE USER IF NOT EXISTS 'arbiter'@'%';
 ALTER USER 'arbiter'@'%' IDENTIFIED BY '{{mysql_arbiter_password}}' REQUIRE SUBJECT '/CN=arbiter';
 REVOKE ALL PRIVILEGES, GRANT OPTION FROM 'arbiter'@'%';
-GRANT PROCESS, RELOAD, REPLICATION CLIENT ON *.* TO 'arbiter'@'%';
-GRANT CONNECTION_ADMIN, REPLICATION_SLAVE_ADMIN, SYSTEM_VARIABLES_ADMIN, TRANSACTION_GTID_TAG ON *.* TO 'arbiter'@'%';
+GRANT PROCESS, RELOAD, REPLICATION CLIENT, REPLICATION SLAVE, SHUTDOWN ON *.* TO 'arbiter'@'%';
+GRANT CLONE_ADMIN, CONNECTION_ADMIN, REPLICATION_SLAVE_ADMIN, SYSTEM_VARIABLES_ADMIN, TRANSACTION_GTID_TAG ON *.* TO 'arbiter'@'%';
 GRANT SELECT ON performance_schema.* TO 'arbiter'@'%';
 GRANT ALL ON holdfast.* TO 'arbiter'@'%';
 
--- The other server's receiver. Without CONNECTION_ADMIN: a closed server must not go on feeding a replica.
+-- The other server's receiver, and the other server while it clones this one, which BACKUP_ADMIN is for. Without CONNECTION_ADMIN: a
+-- closed server must not go on feeding a replica.
 CREATE USER IF NOT EXISTS 'replication'@'%';
 ALTER USER 'replication'@'%' IDENTIFIED BY '{{mysql_replication_password}}' REQUIRE SUBJECT '/CN=mysql';
 REVOKE ALL PRIVILEGES, GRANT OPTION FROM 'replication'@'%';
 GRANT REPLICATION SLAVE ON *.* TO 'replication'@'%';
+GRANT BACKUP_ADMIN ON *.* TO 'replication'@'%';
 
 -- Migrations: the schema of the app, and which server is the primary.
 CREATE USER IF NOT EXISTS 'migrate'@'%';

@@ -217,6 +217,8 @@ pub struct SemiSyncFacts {
     pub replica_enabled: bool,
     /// `Rpl_semi_sync_replica_status`: it acknowledges to its source.
     pub replica_active: bool,
+    /// `sync_relay_log` is 1: what it acknowledges is on its disk.
+    pub relay_log_synced: bool,
 }
 
 /// Reads it; needs SELECT on performance_schema.
@@ -228,7 +230,7 @@ pub async fn semi_sync_facts(
 ) -> Result<SemiSyncFacts, sqlx::Error> {
     let switches = sqlx::query(
         "SELECT @@GLOBAL.rpl_semi_sync_source_enabled AS source_enabled, @@GLOBAL.rpl_semi_sync_replica_enabled AS replica_enabled, \
-           @@GLOBAL.rpl_semi_sync_source_wait_point = 'AFTER_SYNC' AND @@GLOBAL.rpl_semi_sync_source_wait_for_replica_count >= 1 \
+           @@GLOBAL.sync_relay_log = 1 AS relay_log_synced, @@GLOBAL.rpl_semi_sync_source_wait_point = 'AFTER_SYNC' AND @@GLOBAL.rpl_semi_sync_source_wait_for_replica_count >= 1 \
              AND @@GLOBAL.rpl_semi_sync_source_wait_no_replica AND @@GLOBAL.rpl_semi_sync_source_timeout >= ? AS source_lossless",
     )
     .bind(FOR_EVER_MS)
@@ -242,6 +244,7 @@ pub async fn semi_sync_facts(
         waiting_sessions: 0,
         replica_enabled: flag(&switches, "replica_enabled")?,
         replica_active: false,
+        relay_log_synced: flag(&switches, "relay_log_synced")?,
     };
     let rows = sqlx::query(
         "SELECT VARIABLE_NAME AS name, VARIABLE_VALUE AS value FROM performance_schema.global_status \
@@ -264,6 +267,68 @@ pub async fn semi_sync_facts(
         }
     }
     Ok(facts)
+}
+
+/// What became of the last CLONE that made this server's data anew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CloneState {
+    /// There was none, or it came to its end.
+    #[default]
+    Whole,
+    /// It is under way.
+    Running,
+    /// It failed, or the server died in it: what the server has is no data of anybody's.
+    Broken,
+}
+
+/// Reads it; needs SELECT on performance_schema.
+///
+/// # Errors
+/// As the connection's.
+pub async fn clone_state(connection: &mut MySqlConnection) -> Result<CloneState, sqlx::Error> {
+    let row = sqlx::query("SELECT PID AS pid, STATE AS state FROM performance_schema.clone_status")
+        .fetch_optional(connection)
+        .await?;
+    let Some(row) = row else {
+        return Ok(CloneState::Whole);
+    };
+    let state: String = row.try_get_unchecked("state")?;
+    let process: i64 = row.try_get_unchecked("pid")?;
+    Ok(match (state.as_str(), process) {
+        ("Completed" | "Not Started", _) => CloneState::Whole,
+        // A server that was killed in it says "In Progress" for ever, in no process.
+        ("In Progress", 1..) => CloneState::Running,
+        _ => CloneState::Broken,
+    })
+}
+
+/// The process list's ids of the threads that apply what was received; needs SELECT on performance_schema.
+///
+/// # Errors
+/// As the connection's.
+pub async fn applier_threads(connection: &mut MySqlConnection) -> Result<Vec<u64>, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT CAST(PROCESSLIST_ID AS UNSIGNED) AS id FROM performance_schema.threads \
+         WHERE NAME IN ('thread/sql/replica_sql', 'thread/sql/replica_worker') AND PROCESSLIST_ID IS NOT NULL",
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(|row| row.try_get_unchecked("id")).collect()
+}
+
+/// How many transactions of others are open that may still write; needs PROCESS.
+///
+/// # Errors
+/// As the connection's.
+pub async fn open_transactions(connection: &mut MySqlConnection) -> Result<u64, sqlx::Error> {
+    let row = sqlx::query(
+        "SELECT COUNT(*) AS open FROM information_schema.INNODB_TRX \
+         WHERE trx_is_read_only = 0 AND trx_mysql_thread_id NOT IN (0, CONNECTION_ID())",
+    )
+    .fetch_one(connection)
+    .await?;
+    row.try_get_unchecked("open")
 }
 
 fn flag(row: &sqlx::mysql::MySqlRow, name: &str) -> Result<bool, sqlx::Error> {

@@ -77,6 +77,12 @@ impl GtidSet {
         Self(rest)
     }
 
+    /// The GTIDs that are in both.
+    #[must_use]
+    pub fn intersection(&self, other: &Self) -> Self {
+        self.subtract(&self.subtract(other))
+    }
+
     /// The GTIDs that are in one of the two.
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {

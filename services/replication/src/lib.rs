@@ -21,7 +21,7 @@ pub use cluster::{ClusterRow, Published, cluster_row};
 pub use connect::{Account, Endpoint, TlsFiles, connect_options};
 pub use errors::ErrorKind;
 pub use facts::{
-    Lag, ReplicaFacts, SemiSyncFacts, ServerFacts, boot, refused_logins, replica_facts,
-    semi_sync_facts, server_facts,
+    CloneState, Lag, ReplicaFacts, SemiSyncFacts, ServerFacts, applier_threads, boot, clone_state,
+    open_transactions, refused_logins, replica_facts, semi_sync_facts, server_facts,
 };
 pub use gtid::{GtidError, GtidSet};

@@ -19,6 +19,5 @@ mod ports;
 mod process;
 mod programs;
 pub mod router;
-mod table;
 mod tls_client;
 mod tools;

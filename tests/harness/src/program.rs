@@ -126,6 +126,11 @@ impl Program {
         self.signal(Signal::SIGCONT)
     }
 
+    /// How it ended, if it has; its last lines may still be on their way, until [`exited`](Program::exited) has returned.
+    pub fn has_ended(&mut self) -> Result<Option<ExitStatus>> {
+        Ok(self.child.try_wait()?)
+    }
+
     /// Waits for its end; then [`log`](Program::log) has every line that it wrote.
     pub async fn exited(&mut self, within: Duration) -> Result<ExitStatus> {
         let ended = timeout(within, async {

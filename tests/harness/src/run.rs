@@ -3,7 +3,6 @@
 //! A test that is killed cannot clean up. So everything is labelled `holdfast.run=<process id>.<start time>`, and the first thing a run
 //! does is to remove what belongs to processes that are no more. The start time keeps a process id that was used again apart.
 
-use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,6 +14,9 @@ use anyhow::{Context, Result, ensure};
 pub const LABEL: &str = "holdfast.run";
 
 const DIRECTORY_PREFIX: &str = "holdfast-run-";
+
+/// Where Linux keeps files in memory.
+const MEMORY: &str = "/dev/shm";
 
 /// This process's run: `<process id>.<start time in clock ticks since boot>`.
 pub fn id() -> &'static str {
@@ -28,52 +30,84 @@ pub fn id() -> &'static str {
 /// A new directory below this run's own. Removed when the value is dropped, or by the next run's sweep.
 pub fn directory(purpose: &str) -> Result<tempfile::TempDir> {
     sweep();
-    let parent = std::env::temp_dir().join(format!("{DIRECTORY_PREFIX}{}", id()));
+    directory_below(&std::env::temp_dir(), purpose)
+}
+
+/// The same in memory, where the system has such a place and `bytes_min` are free there, else as [`directory`]. A process that is killed
+/// loses nothing of it, so for tests of crashes it is as good as a disk, and faster.
+pub fn directory_in_memory(purpose: &str, bytes_min: u64) -> Result<tempfile::TempDir> {
+    sweep();
+    let memory = Path::new(MEMORY);
+    let free =
+        nix::sys::statvfs::statvfs(memory).map(|of| of.blocks_available() * of.fragment_size());
+    if free.is_err() || free.is_ok_and(|free| free < bytes_min) {
+        return directory(purpose);
+    }
+    directory_below(memory, purpose)
+}
+
+/// Whether a directory is one in memory.
+pub fn is_in_memory(directory: &Path) -> bool {
+    directory.starts_with(MEMORY)
+}
+
+fn directory_below(place: &Path, purpose: &str) -> Result<tempfile::TempDir> {
+    let parent = place.join(format!("{DIRECTORY_PREFIX}{}", id()));
     fs::create_dir_all(&parent).with_context(|| format!("create {}", parent.display()))?;
     Ok(tempfile::Builder::new()
         .prefix(&format!("{purpose}-"))
         .tempdir_in(parent)?)
 }
 
-/// Removes what dead runs left: containers and temporary directories. Once per process; never anything of a run that lives, nor what
-/// carries a label of another form. What cannot be removed is left to the next run.
+/// Removes what dead runs left: containers, volumes and temporary directories. Once per process; never anything of a run that lives, nor
+/// what carries a label of another form. What cannot be removed is left to the next run.
 pub fn sweep() {
     static DONE: OnceLock<()> = OnceLock::new();
     DONE.get_or_init(|| {
         let _ = sweep_containers();
+        // Once no container has them any more.
+        let _ = sweep_volumes();
         let _ = sweep_directories(&std::env::temp_dir());
+        let _ = sweep_directories(Path::new(MEMORY));
     });
 }
 
 fn sweep_containers() -> Result<()> {
-    let format = format!("{{{{.ID}}}} {{{{.Label \"{LABEL}\"}}}}");
+    let dead = dead(&["ps", "--all"], "ID")?;
+    remove(&["rm", "--force", "--volumes"], &dead)
+}
+
+fn sweep_volumes() -> Result<()> {
+    let dead = dead(&["volume", "ls"], "Name")?;
+    remove(&["volume", "rm", "--force"], &dead)
+}
+
+/// What of dead runs the engine lists by this command, by the column that names it.
+fn dead(list: &[&str], column: &str) -> Result<Vec<String>> {
+    let filter = format!("label={LABEL}");
+    let format = format!("{{{{.{column}}}}} {{{{.Label \"{LABEL}\"}}}}");
     let listed = Command::new("docker")
-        .args([
-            "ps",
-            "--all",
-            "--filter",
-            &format!("label={LABEL}"),
-            "--format",
-            &format,
-        ])
+        .args(list)
+        .args(["--filter", &filter, "--format", &format])
         .output()?;
     ensure!(
         listed.status.success(),
-        "docker ps: {}",
+        "docker {}: {}",
+        list.join(" "),
         String::from_utf8_lossy(&listed.stderr)
     );
     let listed = String::from_utf8_lossy(&listed.stdout);
-    let dead: HashSet<&str> = listed
+    let dead = listed
         .lines()
         .filter_map(|line| line.split_once(' '))
         .filter(|(_, run)| is_dead(run))
-        .map(|(id, _)| id)
-        .collect();
-    if !dead.is_empty() {
-        Command::new("docker")
-            .args(["rm", "--force", "--volumes"])
-            .args(dead)
-            .output()?;
+        .map(|(name, _)| name.to_owned());
+    Ok(dead.collect())
+}
+
+fn remove(command: &[&str], names: &[String]) -> Result<()> {
+    if !names.is_empty() {
+        Command::new("docker").args(command).args(names).output()?;
     }
     Ok(())
 }

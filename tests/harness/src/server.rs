@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use crate::docker::docker;
 use crate::identity::Identities;
 use crate::mysql_image::{MysqlImage, mount, restrictions};
+use crate::small_disk::SmallDisk;
 use crate::{free_port, run, wait_for};
 
 /// Enough for a boot, and for making a data directory before it, on a machine that is busy compiling. A server that gives up is noticed
@@ -79,6 +80,8 @@ pub struct Server {
     container: String,
     identities: Identities,
     directory: TempDir,
+    /// In place of `data` below the directory.
+    disk: Option<SmallDisk>,
 }
 
 impl Server {
@@ -99,12 +102,38 @@ impl Server {
         identities: &Identities,
         directory: TempDir,
     ) -> Result<Server> {
+        Server::start_with(name, identities, directory, None).await
+    }
+
+    /// Starts `name` with its data on a disk of its own, of so many bytes, which is empty at first.
+    pub async fn start_on_small_disk(
+        name: &str,
+        identities: &Identities,
+        bytes: u64,
+    ) -> Result<Server> {
+        let disk = SmallDisk::make(bytes).await?;
+        Server::start_with(name, identities, run::directory(name)?, Some(disk)).await
+    }
+
+    async fn start_with(
+        name: &str,
+        identities: &Identities,
+        directory: TempDir,
+        disk: Option<SmallDisk>,
+    ) -> Result<Server> {
         let image = MysqlImage::get().await?;
         let number = name
             .strip_prefix("mysql-")
             .context("a server is called mysql-1, mysql-2 or mysql-3")?;
         let data = directory.path().join("data");
-        image.give(&data)?;
+        let at = "/var/lib/mysql";
+        let mounted = match &disk {
+            Some(disk) => disk.mount(at),
+            None => {
+                image.give(&data)?;
+                mount(&data, at, "")
+            }
+        };
         let port = free_port()?;
         let environment = [
             format!("--env=HOLDFAST_MYSQL_SERVER_ID={number}"),
@@ -117,7 +146,7 @@ impl Server {
             vec!["run".into(), "--detach".into(), "--network=host".into()];
         arguments.extend(restrictions());
         arguments.extend(environment.map(OsString::from));
-        arguments.push(mount(&data, "/var/lib/mysql", ""));
+        arguments.push(mounted);
         arguments.push(mount(
             &identities.of(&format!("mysql-{number}")),
             "/run/holdfast/pki",
@@ -131,6 +160,7 @@ impl Server {
             container,
             identities: identities.clone(),
             directory,
+            disk,
         };
         server.answers().await?;
         Ok(server)
@@ -139,6 +169,11 @@ impl Server {
     /// mysql-1, mysql-2 or mysql-3.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Where its data is, unless it has a small disk of its own.
+    pub fn directory(&self) -> &std::path::Path {
+        self.directory.path()
     }
 
     /// The port it listens on, on 127.0.0.1.
@@ -290,6 +325,8 @@ impl Drop for Server {
         let _ = std::process::Command::new("docker")
             .args(["rm", "--force", "--volumes", &self.container])
             .output();
+        // Only now can it be removed.
+        self.disk.take();
     }
 }
 

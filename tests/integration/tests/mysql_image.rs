@@ -17,6 +17,9 @@ use tokio::task::JoinSet;
 const ACCESS_DENIED: Option<u16> = Some(1045);
 const OFFLINE: Option<u16> = Some(3032);
 
+/// Replaces all that a server has.
+const CLONE: &str = "CLONE INSTANCE FROM 'replication'@'127.0.0.1':1 IDENTIFIED BY 'x'";
+
 /// The entrypoint's exit status for what a person has to put right.
 const CONFIGURATION: Option<i32> = Some(78);
 
@@ -43,7 +46,11 @@ async fn a_server_boots_closed_and_lets_the_arbiter_alone_in() {
         ("binlog_format", "ROW"),
         ("binlog_row_image", "FULL"),
         ("binlog_row_metadata", "FULL"),
+        ("binlog_rows_query_log_events", "1"),
         ("binlog_expire_logs_seconds", "259200"),
+        ("clone_ssl_ca", "/run/holdfast/pki/current/ca.crt"),
+        ("clone_ssl_cert", "/run/holdfast/pki/current/tls.crt"),
+        ("clone_ssl_key", "/run/holdfast/pki/current/tls.key"),
         ("require_secure_transport", "1"),
         ("performance_schema", "1"),
         ("lower_case_table_names", "0"),
@@ -116,6 +123,15 @@ async fn an_account_may_do_what_its_role_needs_and_no_more() {
             .await
             .unwrap_or_else(|error| panic!("{allowed}: {error}"));
     }
+    let mut arbiter = server.connect(Account::Arbiter).await.unwrap();
+    for allowed in ["SHOW BINARY LOGS", "SHOW BINLOG EVENTS LIMIT 1"] {
+        sqlx::raw_sql(allowed).execute(&mut arbiter).await.unwrap();
+    }
+    let mut replication = server.connect(Account::Replication).await.unwrap();
+    sqlx::raw_sql("LOCK INSTANCE FOR BACKUP; UNLOCK INSTANCE")
+        .execute(&mut replication)
+        .await
+        .unwrap();
     for (account, refused) in [
         (Account::App, "DROP TABLE ledger.t"),
         (
@@ -128,6 +144,11 @@ async fn an_account_may_do_what_its_role_needs_and_no_more() {
         (Account::Migrate, "CREATE DATABASE another"),
         (Account::Replication, "SELECT * FROM holdfast.cluster"),
         (Account::Replication, "SET GLOBAL offline_mode = OFF"),
+        (Account::Replication, "RESTART"),
+        (Account::Replication, CLONE),
+        (Account::Monitor, "SHOW BINLOG EVENTS"),
+        (Account::Backup, "RESTART"),
+        (Account::Backup, CLONE),
         (Account::Monitor, "SELECT * FROM ledger.t"),
         (Account::Backup, "INSERT INTO ledger.t VALUES (2, 2)"),
         (Account::Arbiter, "SELECT * FROM ledger.t"),

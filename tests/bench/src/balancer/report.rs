@@ -15,8 +15,8 @@ use crate::invocation;
 use crate::machine;
 use crate::median::median;
 use crate::programs::{self, Proxy};
-use crate::table::Table;
 use crate::tools;
+use harness::Table;
 
 /// One proxy's turn.
 #[derive(Clone, Copy, Debug)]

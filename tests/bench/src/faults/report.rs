@@ -12,7 +12,7 @@ use crate::cores::Cores;
 use crate::invocation;
 use crate::machine;
 use crate::programs::{self, Proxy};
-use crate::table::Table;
+use harness::Table;
 
 /// All of it.
 #[derive(Debug)]

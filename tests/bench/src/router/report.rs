@@ -15,7 +15,7 @@ use crate::cores::Cores;
 use crate::invocation;
 use crate::machine;
 use crate::median::median;
-use crate::table::Table;
+use harness::Table;
 
 /// All of it.
 #[derive(Debug)]

@@ -2,26 +2,30 @@
 
 /// A table; the first column is text, the others are numbers.
 #[derive(Debug)]
-pub(crate) struct Table {
+pub struct Table {
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    pub(crate) fn new(head: impl IntoIterator<Item = String>) -> Table {
+    /// With this first line.
+    pub fn new(head: impl IntoIterator<Item = String>) -> Table {
         Table {
             rows: vec![head.into_iter().collect()],
         }
     }
 
-    pub(crate) fn row(&mut self, row: impl IntoIterator<Item = String>) {
+    /// One more line.
+    pub fn row(&mut self, row: impl IntoIterator<Item = String>) {
         self.rows.push(row.into_iter().collect());
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    /// Whether there is nothing but the first line.
+    pub fn is_empty(&self) -> bool {
         self.rows.len() < 2
     }
 
-    pub(crate) fn to_text(&self) -> String {
+    /// As Markdown.
+    pub fn to_text(&self) -> String {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or_default();
         let width = |column: usize| {
             let cells = self.rows.iter().filter_map(|row| row.get(column));
