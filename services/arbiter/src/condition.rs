@@ -16,7 +16,8 @@ pub enum Condition {
         why: String,
     },
     #[error(
-        "writes wait for {primary}, which stays closed until {replica} is back: it may have committed what {replica} has not received"
+        "writes wait for {primary}, which stays closed until {replica} is back or is given up: it may have committed what {replica} has not \
+         received"
     )]
     ClosedWithoutReplica { primary: String, replica: String },
     #[error(
@@ -52,10 +53,78 @@ pub enum Condition {
     )]
     TakenOffline(String),
 
+    #[error("degraded: {primary} alone has every acknowledged write, for {replica} is not in sync")]
+    Alone { primary: String, replica: String },
+    #[error("{replica} catches up with {primary}: {missing} transactions are missing")]
+    CatchingUp {
+        primary: String,
+        replica: String,
+        missing: u64,
+    },
+    #[error("{replica} counts as in sync as soon as it has applied what {primary} had executed")]
+    Growing { primary: String, replica: String },
+    #[error(
+        "{primary} does not answer, but {replica} hears from it ({link}): it is busy or cut off from the arbiter alone, and not replaced"
+    )]
+    StillHeard {
+        primary: String,
+        replica: String,
+        link: String,
+    },
+    #[error("{replica} takes the place of {primary}: its receiver is stopped")]
+    Fencing { primary: String, replica: String },
+    #[error(
+        "{replica} takes the place of {primary}, once it has applied what it has received: {missing} transactions are missing"
+    )]
+    Draining {
+        primary: String,
+        replica: String,
+        missing: u64,
+    },
+    #[error("{replica} is to take the place of {primary}, and does not answer")]
+    PromotionWaits { primary: String, replica: String },
+    #[error("switchover: {0}")]
+    SwitchingOver(&'static str),
+    #[error("{0} is in maintenance (`arbiter maintenance end {0}` ends it)")]
+    Maintained(String),
+    #[error("{0} is writable and is not the primary: it is being closed")]
+    WritableReplica(String),
+    #[error(
+        "{server} has {} transactions of its own ({errant}): they are saved, and its data is made anew",
+        errant.count()
+    )]
+    Errant { server: String, errant: GtidSet },
+    #[error(
+        "{replica} lacks transactions that {primary} has purged ({missing}): its data is made anew"
+    )]
+    Purged {
+        primary: String,
+        replica: String,
+        missing: GtidSet,
+    },
+    #[error("{0} has no data, or only a part of it: it is made anew")]
+    NotWhole(String),
+    #[error("the data of {replica} is made anew from that of {primary}")]
+    Cloning { primary: String, replica: String },
+    #[error(
+        "{0} has another data directory than the one in the state, an empty one: it is taken for a new server"
+    )]
+    Replaced(String),
+
     // What a person has to look at.
     #[error(
+        "writes are closed: {primary}, which alone has every acknowledged write, is away, and {replica} may lack some of them. They are open \
+         again when {primary} is back. If it is lost for good, `arbiter force-promote {replica}` says what would be lost with it"
+    )]
+    StaleReplica { primary: String, replica: String },
+    #[error(
+        "writes are closed: {primary} is away, and {replica} was restarted and not yet seen to hold everything that was acknowledged. They are \
+         open again when {primary} is back. If it is lost for good, `arbiter force-promote {replica}` says what would be lost with it"
+    )]
+    RestartedReplica { primary: String, replica: String },
+    #[error(
         "{server} {what}, and there is no state: only an empty pair is set up. Give the arbiter its state back (the volume arbiter-state), \
-         or begin with empty servers"
+         begin with empty servers, or name the one whose data counts: `arbiter adopt SERVER`"
     )]
     NotEmpty { server: String, what: String },
     #[error(
@@ -81,7 +150,7 @@ pub enum Condition {
     },
     #[error(
         "{server} has a publication of epoch {published} with primary {primary}, and the state is of epoch {recorded}, so it is not the \
-         newest. Nothing is opened: give the arbiter its newest state back"
+         newest. Nothing is opened: stop the arbiter, remove its state, start it, and name the server whose data counts (`arbiter adopt SERVER`)"
     )]
     OldState {
         server: String,
@@ -89,14 +158,9 @@ pub enum Condition {
         primary: String,
         recorded: u64,
     },
-    #[error("{0} alone is in sync, and this arbiter opens a pair only where both are")]
-    Alone(String),
     #[error(
-        "{server} has transactions of its own ({errant}): it is not attached, and has to be cloned"
-    )]
-    Errant { server: String, errant: GtidSet },
-    #[error(
-        "{primary} has lost transactions that {replica} received from it ({missing}), acknowledged writes perhaps among them: it is not opened"
+        "{primary} has lost transactions that {replica} received from it ({missing}), acknowledged writes perhaps among them: it is not opened. \
+         Give it its data back; or stop it: then {replica} takes its place, or `arbiter force-promote {replica}` says what would be lost"
     )]
     PrimaryLost {
         primary: String,
@@ -104,13 +168,9 @@ pub enum Condition {
         missing: GtidSet,
     },
     #[error(
-        "{replica} lacks transactions that {primary} has purged ({missing}): it has to be cloned"
+        "what {server} alone has cannot be saved, so nothing of it is thrown away: {why}. It is tried again"
     )]
-    Purged {
-        primary: String,
-        replica: String,
-        missing: GtidSet,
-    },
+    NotSaved { server: String, why: String },
     #[error(
         "the applier of {server} stopped at error {number}: {message}. Put it right, then START REPLICA"
     )]
@@ -131,8 +191,6 @@ pub enum Condition {
         primary: String,
         found: String,
     },
-    #[error("{0} is the replica and was writable: somebody had opened it. It is made read-only")]
-    WritableReplica(String),
     #[error(
         "semi-sync was off on {0} while it was open: somebody had turned it off, and what was acknowledged meanwhile {0} may have alone"
     )]
@@ -158,20 +216,34 @@ impl Condition {
             | Self::NotAcknowledging { .. }
             | Self::GrowingBack(_)
             | Self::Rewiring(_)
-            | Self::TakenOffline(_) => true,
+            | Self::TakenOffline(_)
+            | Self::Alone { .. }
+            | Self::CatchingUp { .. }
+            | Self::Growing { .. }
+            | Self::StillHeard { .. }
+            | Self::Fencing { .. }
+            | Self::Draining { .. }
+            | Self::PromotionWaits { .. }
+            | Self::SwitchingOver(_)
+            | Self::Maintained(_)
+            | Self::WritableReplica(_)
+            | Self::Errant { .. }
+            | Self::Purged { .. }
+            | Self::NotWhole(_)
+            | Self::Cloning { .. }
+            | Self::Replaced(_) => true,
             Self::NotEmpty { .. }
             | Self::SameServer(..)
             | Self::OtherNames { .. }
             | Self::OtherServer { .. }
             | Self::OldState { .. }
-            | Self::Alone(_)
-            | Self::Errant { .. }
+            | Self::StaleReplica { .. }
+            | Self::RestartedReplica { .. }
             | Self::PrimaryLost { .. }
-            | Self::Purged { .. }
+            | Self::NotSaved { .. }
             | Self::ApplierStopped { .. }
             | Self::PrimaryReplicates(_)
             | Self::ForeignSource { .. }
-            | Self::WritableReplica(_)
             | Self::SemiSyncWasOff(_)
             | Self::Lossy(_) => false,
         }

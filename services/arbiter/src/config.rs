@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use telemetry::{metrics::EndpointConfig, traces::TracesConfig};
 
-use crate::observe::Limits;
+use crate::{decide::Timing, failpoint::Failpoint, observe::Limits};
 
 /// See arbiter.toml.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
@@ -29,16 +29,26 @@ pub struct Config {
     pub step_timeout_ms: u64,
     pub heartbeat_ms: u64,
     pub acknowledge_timeout_ms: u64,
+    pub failover_after_ms: u64,
+    pub link_timeout_ms: u64,
+    pub open_alone_after_ms: u64,
+    pub switchover_announce_ms: u64,
+    pub switchover_limit_ms: u64,
+    pub copy_retry_ms: u64,
+    pub discarded_bytes_max: u64,
+    pub events_bytes_max: u64,
+    pub failpoint: String,
     pub servers: Vec<Endpoint>,
+    pub sources: Vec<Endpoint>,
     pub metrics: EndpointConfig,
     pub traces: TracesConfig,
 }
 
 impl Config {
-    /// The two servers, the first primary first. `None` where `problems` has something to say about them.
+    /// The two servers as their replicas find them, the first primary first. `None` where `problems` has something to say about them.
     #[must_use]
     pub fn pair(&self) -> Option<[Endpoint; 2]> {
-        let mut servers = self.servers.clone();
+        let mut servers = self.sources().to_vec();
         servers.sort_by_key(|server| server.name != self.first_primary);
         servers.try_into().ok()
     }
@@ -52,6 +62,40 @@ impl Config {
             look: Duration::from_millis(self.probe_timeout_ms),
             step: Duration::from_millis(self.step_timeout_ms),
         }
+    }
+
+    /// How long things may take before something is done about them.
+    #[must_use]
+    pub fn timing(&self) -> Timing {
+        Timing {
+            failover_after: Duration::from_millis(self.failover_after_ms),
+            link_timeout: Duration::from_millis(self.link_timeout_ms),
+            open_alone_after: Duration::from_millis(self.open_alone_after_ms),
+            switchover_announce: Duration::from_millis(self.switchover_announce_ms),
+            switchover_limit: Duration::from_millis(self.switchover_limit_ms),
+        }
+    }
+
+    /// Where a replica finds each server.
+    #[must_use]
+    pub fn sources(&self) -> &[Endpoint] {
+        match self.sources.is_empty() {
+            true => &self.servers,
+            false => &self.sources,
+        }
+    }
+
+    pub(crate) fn copy_retry(&self) -> Duration {
+        Duration::from_millis(self.copy_retry_ms)
+    }
+
+    /// Where discarded transactions are saved.
+    pub(crate) fn discarded(&self) -> PathBuf {
+        self.state_directory.join("discarded")
+    }
+
+    pub(crate) fn failpoint(&self) -> Option<Failpoint> {
+        self.failpoint.parse().ok()
     }
 
     pub(crate) fn heartbeat(&self) -> Duration {
@@ -81,6 +125,35 @@ impl chassis::config::Config for Config {
                 "acknowledge_timeout_ms",
                 self.acknowledge_timeout_ms,
                 100..=600_000,
+            ),
+            Range::of("failover_after_ms", self.failover_after_ms, 200..=600_000),
+            Range::of("link_timeout_ms", self.link_timeout_ms, 700..=600_000),
+            Range::of(
+                "open_alone_after_ms",
+                self.open_alone_after_ms,
+                500..=3_600_000,
+            ),
+            Range::of(
+                "switchover_announce_ms",
+                self.switchover_announce_ms,
+                0..=60_000,
+            ),
+            Range::of(
+                "switchover_limit_ms",
+                self.switchover_limit_ms,
+                200..=120_000,
+            ),
+            Range::of("copy_retry_ms", self.copy_retry_ms, 100..=3_600_000),
+            Range::of(
+                "discarded_bytes_max",
+                self.discarded_bytes_max,
+                // It is held in memory several times.
+                65_536..=16_777_216,
+            ),
+            Range::of(
+                "events_bytes_max",
+                self.events_bytes_max,
+                65_536..=1_099_511_627_776,
             ),
         ];
         ranges.extend(self.metrics.ranges().map(Range::from));
@@ -112,12 +185,47 @@ impl chassis::config::Config for Config {
                 &self.first_primary,
             ));
         }
+        let mut sources: Vec<&str> = self
+            .sources
+            .iter()
+            .map(|source| source.name.as_str())
+            .collect();
+        let mut sorted = names.clone();
+        sorted.sort_unstable();
+        sources.sort_unstable();
+        if !sources.is_empty() && sources != sorted {
+            problems.push(Problem::new(
+                "sources",
+                format!("none, or one for each of {sorted:?}"),
+                format!("{sources:?}"),
+            ));
+        }
+        if self.switchover_announce_ms >= self.switchover_limit_ms {
+            problems.push(Problem::new(
+                "switchover_announce_ms",
+                format!(
+                    "less than switchover_limit_ms ({})",
+                    self.switchover_limit_ms
+                ),
+                self.switchover_announce_ms,
+            ));
+        }
+        if !self.failpoint.is_empty()
+            && let Err(error) = self.failpoint.parse::<Failpoint>()
+        {
+            problems.push(Problem::new(
+                "failpoint",
+                error.to_string(),
+                &self.failpoint,
+            ));
+        }
         // A name goes into a list in holdfast.cluster, a host into CHANGE REPLICATION SOURCE.
         let plain = |text: &str| {
             let fits = |b: u8| b.is_ascii_alphanumeric() || b"-._:".contains(&b);
             (1..=64).contains(&text.len()) && text.bytes().all(fits)
         };
-        let texts = self.servers.iter().flat_map(|s| [&s.name, &s.host]);
+        let endpoints = self.servers.iter().chain(&self.sources);
+        let texts = endpoints.flat_map(|s| [&s.name, &s.host]);
         problems.extend(texts.filter(|text| !plain(text)).map(|text| {
             let expected = "names and hosts of 1 to 64 letters, digits and `-._:`";
             Problem::new("servers", expected, format!("`{text}`"))

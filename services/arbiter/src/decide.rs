@@ -2,21 +2,30 @@
 //!
 //! A decision never trusts an earlier one. It looks at the state and at the servers as they are, and gives the steps that are safe now
 //! and lead on; once they are done, the next round looks again. That is why an arbiter that died between any two steps needs no memory
-//! of them, and why a change that will be added here (shrink, failover, switchover, rejoin) is a phase in the state and rules of its own.
+//! of them. A change of the primary is a phase in the state, with rules of its own, and is committed by one write of the state.
 
+mod ask;
 mod bootstrap;
+mod failover;
+mod grow;
 mod open;
+mod promote;
 mod replicate;
+mod reprovision;
+mod shrink;
+mod switchover;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use open::would_acknowledge;
+use std::time::Duration;
+
+pub use ask::{Ask, grant};
 use replication::Endpoint;
 
 use crate::condition::Condition;
 use crate::look::Look;
 use crate::observe::{Facts, Observation};
-use crate::state::State;
+use crate::state::{Phase, State};
 use crate::step::Step;
 
 /// What to do now, and what is in the way.
@@ -50,9 +59,29 @@ impl Decision {
         self.steps.push(step);
     }
 
+    /// Whether it changes the state.
+    fn saves(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step, Step::Save(_)))
+    }
+
     fn say(&mut self, condition: Condition) {
         self.conditions.push(condition);
     }
+}
+
+/// How long things may take before something is done about them.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// How long the primary may say nothing before it can be replaced.
+    pub failover_after: Duration,
+    /// How old the replica's last sign of life from the primary may be: an older one says that the link is dead.
+    pub link_timeout: Duration,
+    /// How long a primary that was restarted waits for its replica before it is opened alone.
+    pub open_alone_after: Duration,
+    /// How long a switchover is announced before writes are refused.
+    pub switchover_announce: Duration,
+    /// How long a switchover may take before it is given up.
+    pub switchover_limit: Duration,
 }
 
 /// The primary and its replica, by the state, each with what it said if it answered and is who the state says it is.
@@ -66,7 +95,12 @@ struct Roles<'a> {
 
 /// Decides. `servers` are the configured two; the first becomes the primary of an empty pair.
 #[must_use]
-pub fn decide(servers: &[Endpoint; 2], state: Option<&State>, look: &Look) -> Decision {
+pub fn decide(
+    servers: &[Endpoint; 2],
+    state: Option<&State>,
+    look: &Look,
+    timing: &Timing,
+) -> Decision {
     let mut decision = Decision::default();
     let Some(state) = state else {
         bootstrap::decide(servers, look, &mut decision);
@@ -75,13 +109,53 @@ pub fn decide(servers: &[Endpoint; 2], state: Option<&State>, look: &Look) -> De
     let Some(roles) = roles(servers, state, look, &mut decision) else {
         return decision;
     };
-    let replica_is_fit = replicate::decide(&roles, look, &mut decision);
-    // One change of the state a round: whatever else is made from it now would undo this one.
-    if matches!(decision.steps.last(), Some(Step::Save(_))) {
+    if decision.saves() {
         return decision;
     }
-    open::decide(&roles, look.heart, replica_is_fit, &mut decision);
+    match state.phase {
+        Phase::Failover | Phase::ForcedPromotion => promote::decide(&roles, look, &mut decision),
+        Phase::Switchover => switchover::decide(&roles, look, timing, &mut decision),
+        Phase::Bootstrap | Phase::Steady | Phase::Maintenance(_) => {
+            keep(&roles, look, timing, &mut decision);
+        }
+    }
     decision
+}
+
+/// Keeps the pair as it is recorded, or changes what is recorded: one change a round, for whatever else is made from the state in the same
+/// round would undo it.
+fn keep(roles: &Roles<'_>, look: &Look, timing: &Timing, decision: &mut Decision) {
+    if failover::begin(roles, look, timing, decision)
+        || shrink::decide(roles, look, timing, decision)
+    {
+        return;
+    }
+    let replica_is_fit = replicate::decide(roles, look, decision);
+    if decision.saves() {
+        return;
+    }
+    if roles.state.is_redundant() {
+        open::decide(roles, look.heart, replica_is_fit, decision);
+        return;
+    }
+    grow::decide(roles, look, replica_is_fit, decision);
+    if decision.saves() {
+        return;
+    }
+    if let Some(primary) = roles.primary_facts
+        && replicate::lost_by_primary(roles).is_none()
+    {
+        open::alone(roles.state, primary, decision);
+    }
+}
+
+/// Why nothing may be touched at all, if it is so.
+fn says_no(servers: &[Endpoint; 2], state: &State, look: &Look) -> Option<String> {
+    let mut decision = Decision::default();
+    match roles(servers, state, look, &mut decision) {
+        Some(_) => None,
+        None => Some(decision.refusals().join("; ")),
+    }
 }
 
 /// Who is who. `None` where the state does not fit what is there, so that nothing at all may be touched.
@@ -102,10 +176,6 @@ fn roles<'a>(
         });
         return None;
     };
-    if state.in_sync.len() < 2 {
-        decision.say(Condition::Alone(state.primary.clone()));
-        return None;
-    }
     let before = decision.conditions.len();
     let primary_facts = identified(primary, "primary", state, look, decision);
     let replica_facts = identified(replica, "replica", state, look, decision);
@@ -132,6 +202,18 @@ fn identified<'a>(
     let facts = answer(server, role, look, decision)?;
     let recorded = state.uuids.get(&server.name).map_or("", String::as_str);
     if !facts.server.uuid.eq_ignore_ascii_case(recorded) {
+        // A replica's data may be thrown away: it is made anew. Who has every acknowledged write is somebody else then.
+        if server.name != state.primary && facts.is_new() {
+            decision.say(Condition::Replaced(server.name.clone()));
+            if !state.is_redundant() && state.phase != Phase::ForcedPromotion {
+                let mut state = state.clone();
+                state
+                    .uuids
+                    .insert(server.name.clone(), facts.server.uuid.clone());
+                decision.step(Step::Save(state));
+            }
+            return None;
+        }
         decision.say(Condition::OtherServer {
             server: server.name.clone(),
             found: facts.server.uuid.clone(),
@@ -163,7 +245,7 @@ fn answer<'a>(
 ) -> Option<&'a Facts> {
     let why = match look.servers.get(&server.name).map(Observation::as_ref) {
         Some(Ok(facts)) => return Some(facts),
-        Some(Err(why)) => why.as_str(),
+        Some(Err(silence)) => silence.why.as_str(),
         None => "it was not looked at",
     };
     decision.say(Condition::Silent {

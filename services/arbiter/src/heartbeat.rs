@@ -4,13 +4,15 @@
 //! It also frees a commit whose acknowledgement was lost with the link: such a commit waits until a later transaction is
 //! acknowledged, however healthy the new link is. The row of a heartbeat that waits is locked, so the next one takes another row.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::{ConnectOptions, Executor, MySqlConnection, mysql::MySqlConnectOptions};
 use tokio::{
     sync::watch,
-    time::{Instant, MissedTickBehavior, interval, timeout},
+    time::{MissedTickBehavior, interval, timeout},
 };
+
+use crate::look::Beaten;
 
 /// How many rows the heartbeats of lost connections take before they take the first again.
 const ROWS: u64 = 32;
@@ -20,12 +22,12 @@ const ROWS: u64 = 32;
 pub enum Beat {
     /// The primary is closed or away.
     Off,
-    /// It is open, and its replica is connected: an acknowledgement can come.
+    /// It is open, and an acknowledgement can come: its replica is connected, or it needs none.
     On(String),
 }
 
-/// When the last heartbeat was acknowledged.
-pub type Acknowledged = Option<Instant>;
+/// The last heartbeat that was acknowledged.
+pub type Acknowledged = Option<Beaten>;
 
 /// Beats on the server that `beat` names, for ever. `options` finds a server's connection options.
 pub async fn run(
@@ -59,6 +61,7 @@ pub async fn run(
             0 => server.clone(),
             n => format!("{server}/{n}"),
         };
+        let begun = Instant::now();
         let one_beat = timeout(limit, async {
             let (_, open) = match &mut connection {
                 Some(connection) => connection,
@@ -82,7 +85,8 @@ pub async fn run(
         .await;
         match one_beat {
             Ok(Ok(_)) => {
-                acknowledged.send_replace(Some(Instant::now()));
+                let at = Instant::now();
+                acknowledged.send_replace(Some(Beaten { begun, at }));
             }
             Ok(Err(error)) => {
                 tracing::debug!(%error, server, "no heartbeat");

@@ -40,6 +40,7 @@ impl RefusedLogins {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::Silence;
 
     fn said(boot: &str, refused_logins: u64) -> BTreeMap<String, Observation> {
         let facts = Facts {
@@ -70,7 +71,14 @@ mod tests {
                 "{boot} {count}"
             );
         }
-        let away = [("mysql-1".to_owned(), Err("away".to_owned()))].into();
+        let away = [(
+            "mysql-1".to_owned(),
+            Err(Silence {
+                why: "away".to_owned(),
+                alive: false,
+            }),
+        )]
+        .into();
         assert_eq!(logins.since_last(&away), []);
         assert_eq!(logins.since_last(&said("two", 5)), [("mysql-1", 4)]);
     }

@@ -1,5 +1,7 @@
 //! The arbiter's metrics. Every label value is there from the start, at 0, so that a graph never lies by absence.
 
+use std::time::SystemTime;
+
 use telemetry::{
     metrics::{Gauge, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry},
     pulled::PulledCounter,
@@ -15,7 +17,11 @@ pub struct Metrics {
     acknowledging: IntGauge,
     refusals: IntGauge,
     lag: Gauge,
+    lag_transactions: IntGauge,
+    last_change: Gauge,
     reachable: IntGaugeVec,
+    semi_sync: IntGaugeVec,
+    waiting: IntGaugeVec,
     role: IntGaugeVec,
     in_sync: IntGaugeVec,
     steps: IntCounterVec,
@@ -55,6 +61,11 @@ impl Metrics {
             "The age of what the replica has received and not applied; -1 where it is not known.",
         )?;
         registry.register(Box::new(lag.clone()))?;
+        let last_change = Gauge::new(
+            "arbiter_last_change_timestamp_seconds",
+            "When the durable state was changed last, since the arbiter was started; 0 before that.",
+        )?;
+        registry.register(Box::new(last_change.clone()))?;
         registry.register(Box::new(PulledCounter::new(
             "arbiter_role_refusals_total",
             "Certificates of our authority that were refused for their role.",
@@ -68,13 +79,28 @@ impl Metrics {
             open: gauge("arbiter_primary_open", "1 if the primary takes writes.")?,
             acknowledging: gauge(
                 "arbiter_acknowledging",
-                "1 if the replica acknowledged the last heartbeat in time; if not, writes wait.",
+                "1 if the last heartbeat was acknowledged in time: by the replica if it is in sync, else by the primary alone; if not, writes wait or the primary is closed.",
             )?,
             refusals: gauge(
                 "arbiter_refusals",
                 "Conditions that a person has to look at.",
             )?,
             lag,
+            last_change,
+            lag_transactions: gauge(
+                "arbiter_replica_lag_transactions",
+                "Transactions of the primary that the replica has not applied; -1 where it is not known.",
+            )?,
+            semi_sync: gauges(
+                "arbiter_semi_sync",
+                "1 if commits on the server wait for an acknowledgement.",
+                &["server"],
+            )?,
+            waiting: gauges(
+                "arbiter_waiting_sessions",
+                "Sessions on the server that wait for an acknowledgement.",
+                &["server"],
+            )?,
             reachable: gauges(
                 "arbiter_server_reachable",
                 "1 if the server answered the last look.",
@@ -107,6 +133,8 @@ impl Metrics {
         };
         for server in servers {
             metrics.reachable.with_label_values(&[server]);
+            metrics.semi_sync.with_label_values(&[server]);
+            metrics.waiting.with_label_values(&[server]);
             metrics.in_sync.with_label_values(&[server]);
             metrics.access_denied.with_label_values(&[server]);
             for role in ROLES {
@@ -125,6 +153,13 @@ impl Metrics {
     pub fn count(&self, step: &Step, done: bool) {
         let outcome = if done { "done" } else { "failed" };
         self.steps.with_label_values(&[step.name(), outcome]).inc();
+    }
+
+    /// The durable state was changed.
+    pub fn changed(&self, now: SystemTime) {
+        let since = now.duration_since(SystemTime::UNIX_EPOCH);
+        self.last_change
+            .set(since.unwrap_or_default().as_secs_f64());
     }
 
     /// Counts logins that a server has refused.
@@ -146,8 +181,20 @@ impl Metrics {
         self.lag.set(lag_ms.map_or(-1.0, |ms| {
             std::time::Duration::from_millis(ms).as_secs_f64()
         }));
+        let behind = status
+            .servers
+            .iter()
+            .find_map(|server| server.lag_transactions);
+        self.lag_transactions
+            .set(behind.map_or(-1, |count| i64::try_from(count).unwrap_or(i64::MAX)));
         for server in &status.servers {
             let name = server.name.as_str();
+            self.semi_sync
+                .with_label_values(&[name])
+                .set(server.semi_sync.into());
+            self.waiting
+                .with_label_values(&[name])
+                .set(i64::try_from(server.waiting_sessions).unwrap_or(i64::MAX));
             self.reachable
                 .with_label_values(&[name])
                 .set(server.reachable.into());

@@ -12,7 +12,7 @@ use chassis::{
     matrix::matrix,
 };
 use replication::{Account, Endpoint, TlsFiles, connect_options};
-use sqlx::mysql::MySqlConnectOptions;
+use sqlx::{ConnectOptions, mysql::MySqlConnectOptions};
 use telemetry::{
     metrics::{self, Endpoint as MetricsEndpoint, Registry},
     traces::{Service, Traces},
@@ -21,22 +21,23 @@ use tokio::sync::watch;
 use tracing::Instrument;
 
 use crate::{
-    act::{ActError, Wiring, act},
+    act::{ActError, Hands, Wiring},
+    commands::{self, Request, Requests},
     config::Config,
-    decide::{Decision, decide, would_acknowledge},
+    copying::Copying,
+    decide::{Decision, decide, grant},
+    events::{Event, Events},
     heartbeat::{self, Acknowledged, Beat},
     logins::RefusedLogins,
-    look::{Earlier, Look, Pulse},
+    look::{Earlier, Look, Moment, Pulse, is_attached, would_acknowledge},
     metrics::Metrics,
     observe::{Observation, Server},
     spans::{Spans, Trace},
-    state::{State, StateError, Store},
+    state::{Phase, State, StateError, Store},
     status::Status,
     step::Step,
 };
 
-/// A loop that has not come round for this long is not healthy.
-const STUCK: Duration = Duration::from_secs(20);
 /// Between a round in which something was done and the next: what was done takes effect in milliseconds.
 const AFTER_A_STEP: Duration = Duration::from_millis(20);
 
@@ -67,7 +68,7 @@ async fn live(config: Config, traces: Traces) -> Result<()> {
     let identity = watch.current();
     let options = options(&config, &identity)?;
     let wiring = Wiring {
-        endpoints: config.servers.clone(),
+        endpoints: config.sources().to_vec(),
         password: identity.secret("mysql_replication_password")?,
         identity: config.server_identity.clone(),
     };
@@ -103,12 +104,19 @@ async fn live(config: Config, traces: Traces) -> Result<()> {
     ));
 
     let (status, statuses) = watch::channel((Status::default(), None));
+    let (asks, requests) = commands::channel();
+    let known = commands::Known {
+        statuses,
+        registry,
+        asks,
+        events: Events::new(&config.state_directory, config.events_bytes_max),
+        discarded: config.discarded(),
+    };
     let socket = config.admin_socket.clone();
     let admin = tokio::spawn(async move {
         chassis::admin::serve(&socket, move |command| {
-            let statuses = statuses.clone();
-            let registry = registry.clone();
-            async move { answer(&command, &statuses.borrow(), &registry) }
+            let known = known.clone();
+            async move { known.answer(&command).await }
         })
         .await
     });
@@ -120,13 +128,23 @@ async fn live(config: Config, traces: Traces) -> Result<()> {
             config.limits(),
         )
     });
+    let hands = Hands {
+        servers,
+        store,
+        wiring,
+        copying: Copying::none(config.copy_retry(), config.limits().step),
+        discarded: (config.discarded(), config.discarded_bytes_max),
+        saved: None,
+        not_saved: None,
+        failpoint: config.failpoint(),
+    };
     let arbiter = Arbiter {
+        events: Events::new(&config.state_directory, config.events_bytes_max),
         config,
         pair,
-        store,
         state,
-        servers,
-        wiring,
+        hands,
+        requests,
         beat,
         acknowledgements,
         earlier: Earlier::default(),
@@ -183,91 +201,105 @@ fn options(
     let options = config
         .servers
         .iter()
-        .map(|e| (e.name.clone(), connect_options(e, &account, &tls)));
+        // No statement is logged: some have a password in them.
+        .map(|e| {
+            let options = connect_options(e, &account, &tls).disable_statement_logging();
+            (e.name.clone(), options)
+        });
     Ok(Arc::new(options.collect()))
-}
-
-/// When the status is from, and the status.
-type Known = (Status, Option<Instant>);
-
-fn answer(command: &str, (status, at): &Known, registry: &Registry) -> Result<String, String> {
-    let json = |value: &str| serde_json::to_string(value).map_err(|error| error.to_string());
-    match command {
-        "status" => serde_json::to_string(status).map_err(|error| error.to_string()),
-        "metrics" => json(&telemetry::metrics::render(registry)),
-        "health" => json(&health(status, at.map(|at| at.elapsed()))),
-        other => Err(format!(
-            "no such command: {other}; there are health, status and metrics"
-        )),
-    }
-}
-
-/// Healthy is an arbiter whose loop comes round and whose primary is open, so that whoever waits for a healthy stack waits for the pair.
-/// A replica that is away is no illness: writes wait for it, reads go on, and the status says so.
-fn health(status: &Status, age: Option<Duration>) -> String {
-    match age {
-        None => "it has not looked at the servers yet".to_owned(),
-        Some(age) if age > STUCK => format!("the last look at the servers was {age:?} ago"),
-        Some(_) if status.open => "ok".to_owned(),
-        Some(_) => {
-            let why = [&status.refusals[..], &status.waits[..]].concat();
-            format!("the pair is not open: {}", why.join("; "))
-        }
-    }
 }
 
 struct Arbiter {
     config: Config,
     pair: [Endpoint; 2],
-    store: Store,
     state: Option<State>,
-    servers: [Server; 2],
-    wiring: Wiring,
+    hands: Hands,
+    requests: Requests,
     beat: watch::Sender<Beat>,
     acknowledgements: watch::Receiver<Acknowledged>,
     earlier: Earlier,
     logins: RefusedLogins,
     metrics: Metrics,
     spans: Spans,
+    events: Events,
     said: Vec<String>,
 }
 
 impl Arbiter {
     /// Goes round until the state cannot be written: then nobody knows what is on disk until it is read again.
-    async fn keep(mut self, status: watch::Sender<Known>) -> Result<()> {
+    async fn keep(mut self, status: watch::Sender<commands::LastLook>) -> Result<()> {
+        let mut request = None;
         loop {
-            let acted = self.once(&status).await?;
+            let acted = self.once(&status, request.take()).await?;
             let pause = if acted {
                 AFTER_A_STEP
             } else {
                 self.config.tick()
             };
-            tokio::time::sleep(pause).await;
+            request = tokio::time::timeout(pause, self.requests.next()).await.ok();
         }
     }
 
-    /// One round. Returns whether something was done, so that the next round need not wait.
-    async fn once(&mut self, status: &watch::Sender<Known>) -> Result<bool> {
+    /// One round. Returns whether something new was done, so that the next round need not wait.
+    async fn once(
+        &mut self,
+        status: &watch::Sender<commands::LastLook>,
+        request: Option<Request>,
+    ) -> Result<bool> {
         let look = self.look().await;
-        let decision = decide(&self.pair, self.state.as_ref(), &look);
-        self.tell(&decision, &look, status);
+        let mut decision = decide(
+            &self.pair,
+            self.state.as_ref(),
+            &look,
+            &self.config.timing(),
+        );
+        let known = self.tell(&decision, &look, status);
+        let asked = match request.filter(Request::is_waited_for) {
+            None => None,
+            Some(request) => {
+                let timing = self.config.timing();
+                match grant(
+                    &self.pair,
+                    self.state.as_ref(),
+                    &look,
+                    &timing,
+                    &request.ask,
+                ) {
+                    Err(refusal) => {
+                        request.refuse(refusal);
+                        None
+                    }
+                    Ok(state) => {
+                        // Whatever else was to be done is decided anew, from the new state.
+                        decision.steps = vec![Step::Save(state)];
+                        Some(request)
+                    }
+                }
+            }
+        };
         if decision.steps.is_empty() {
             return Ok(false);
         }
-        let (known, _) = status.borrow().clone();
         let mut trace = Trace::begin();
         let lines = tracing::info_span!("decision", trace_id = %trace.id());
         let carried_out = self.carry_out(&decision, &mut trace);
         let carried_out = carried_out.instrument(lines).await;
-        self.spans.send(trace, decision, &known);
-        carried_out
+        self.log(&decision, &trace, asked.as_ref(), &known);
+        // The same once more has not led on; what is waited for instead takes its time.
+        let leads_on = self.spans.send(trace, decision, &known);
+        if let Some(request) = asked {
+            // Who asked looks at the status next, and is not to find what was before.
+            status.send_modify(|(status, _)| status.record(self.state.as_ref()));
+            request.grant(self.state.as_ref());
+        }
+        Ok(carried_out? && leads_on)
     }
 
     /// Does the steps. Returns whether all of them were done.
     async fn carry_out(&mut self, decision: &Decision, trace: &mut Trace) -> Result<bool> {
         for step in &decision.steps {
             let begun = SystemTime::now();
-            let done = act(step, &mut self.servers, &self.store, &self.wiring).await;
+            let done = self.hands.act(step).await;
             trace.step(step, begun, &done);
             self.metrics.count(step, done.is_ok());
             match done {
@@ -276,9 +308,11 @@ impl Arbiter {
                         tracing::info!(
                             epoch = state.epoch,
                             primary = state.primary,
-                            phase = state.phase.as_str(),
+                            in_sync = ?state.in_sync,
+                            phase = %state.phase,
                             "state"
                         );
+                        self.metrics.changed(SystemTime::now());
                         self.state = Some(state.clone());
                     }
                 }
@@ -294,24 +328,58 @@ impl Arbiter {
         Ok(true)
     }
 
+    /// Writes the decision down, once where it fails again and again.
+    fn log(&self, decision: &Decision, trace: &Trace, asked: Option<&Request>, seen: &Status) {
+        if !self.spans.is_news(decision, trace) {
+            return;
+        }
+        let event = Event {
+            at: String::new(),
+            trace: trace.id().to_string(),
+            asked: asked.map(|request| format!("{:?}", request.ask)),
+            steps: decision.steps.iter().map(Step::to_string).collect(),
+            failure: trace.failure().map(str::to_owned),
+            seen: seen.clone(),
+        };
+        if let Err(error) = self.events.add(event) {
+            tracing::warn!(%error, "the log of decisions cannot be written");
+        }
+    }
+
     async fn look(&mut self) -> Look {
-        let [first, second] = &mut self.servers;
-        let (one, two) = tokio::join!(first.observe(), second.observe());
+        let asked = Instant::now();
+        let phase = self.state.as_ref().map(|state| &state.phase);
+        let draining = phase == Some(&Phase::Switchover);
+        let [first, second] = &mut self.hands.servers;
+        let (one, two) = tokio::join!(first.observe(draining), second.observe(draining));
         let servers: BTreeMap<String, Observation> =
             [(first.name.clone(), one), (second.name.clone(), two)].into();
         for (server, logins) in self.logins.since_last(&servers) {
             self.metrics.denied(server, logins);
         }
         let pulse = Pulse {
-            acknowledged: self.acknowledgements.borrow().map(|at| at.into_std()),
+            acknowledged: *self.acknowledgements.borrow(),
             limit: self.config.acknowledge_timeout() + self.config.heartbeat(),
         };
-        self.earlier
-            .look(servers, self.state.as_ref(), pulse, Instant::now())
+        let moment = Moment {
+            asked,
+            answered: Instant::now(),
+        };
+        let mut look = self
+            .earlier
+            .look(servers, self.state.as_ref(), pulse, moment);
+        look.cloning = self.hands.copying.of(&look).await;
+        look.not_saved.clone_from(&self.hands.not_saved);
+        look
     }
 
     /// Says what is known now to all who ask, and what has changed to the log.
-    fn tell(&mut self, decision: &Decision, look: &Look, status: &watch::Sender<Known>) {
+    fn tell(
+        &mut self,
+        decision: &Decision,
+        look: &Look,
+        status: &watch::Sender<commands::LastLook>,
+    ) -> Status {
         let beat = beat(self.state.as_ref(), look);
         self.beat.send_if_modified(|before| {
             let changed = *before != beat;
@@ -320,7 +388,12 @@ impl Arbiter {
         });
         let now = Status::of(self.state.as_ref(), decision, look);
         self.metrics.set(&now);
-        let said = [&now.waits[..], &now.refusals[..]].concat();
+        let said: Vec<String> = [&now.waits[..], &now.refusals[..]]
+            .concat()
+            .iter()
+            // That a number has changed is no news.
+            .map(|sentence| sentence.replace(|c: char| c.is_ascii_digit(), ""))
+            .collect();
         if said != self.said {
             for wait in &now.waits {
                 tracing::warn!(wait, "waiting");
@@ -333,25 +406,30 @@ impl Arbiter {
             }
             self.said = said;
         }
-        status.send_replace((now, Some(Instant::now())));
+        status.send_replace((now.clone(), Some(Instant::now())));
+        now
     }
 }
 
 /// Heartbeats are written where they can be acknowledged: one that cannot stays on the server as a session that waits.
-fn beat(state: Option<&State>, look: &Look) -> Beat {
+pub(crate) fn beat(state: Option<&State>, look: &Look) -> Beat {
     let Some(state) = state else {
         return Beat::Off;
     };
     let primary = look.facts(&state.primary);
     let replica = state.replica().and_then(|replica| look.facts(replica));
-    match primary.zip(replica) {
-        Some((primary, replica))
-            if primary.takes_ours()
-                && primary.row.is_some()
-                && would_acknowledge(primary, replica) =>
-        {
-            Beat::On(state.primary.clone())
+    let writable = primary.filter(|primary| primary.takes_ours() && primary.row.is_some());
+    let acknowledged = match (writable, replica) {
+        (None, _) => false,
+        (Some(primary), _) if !primary.semi_sync.source_enabled => !state.is_redundant(),
+        (Some(_), None) => false,
+        (Some(primary), Some(replica)) if state.is_redundant() => {
+            would_acknowledge(primary, replica)
         }
-        _ => Beat::Off,
+        (Some(primary), Some(replica)) => is_attached(primary, replica),
+    };
+    match acknowledged {
+        true => Beat::On(state.primary.clone()),
+        false => Beat::Off,
     }
 }

@@ -1,10 +1,10 @@
 //! A trace for each decision that changes something: a span for the decision, with what it was made from, and below it one for each step.
 //!
-//! A round in which nothing is to be done has none, and neither has a decision that fails just as the one before it did: a server that
-//! refuses a step for an hour would push everybody's traces out of the store. There are no statements in spans, for one of them holds a
+//! A round in which nothing is to be done has none, and neither has a decision that comes to just what the one before it came to, but once
+//! in a while: a server that refuses a step for an hour would push everybody's traces out of the store. There are no statements in spans, for one of them holds a
 //! password.
 
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use telemetry::{
     trace_context::{TraceContext, TraceId},
@@ -17,24 +17,32 @@ use crate::{act::ActError, decide::Decision, observe::Failure, status::Status, s
 #[derive(Debug)]
 pub struct Spans {
     traces: Traces,
-    /// The last decision, if it failed, and how.
-    failed: Option<(Decision, String)>,
+    last: Option<Last>,
 }
+
+/// The last decision that was news.
+#[derive(Debug)]
+struct Last {
+    decision: Decision,
+    failure: Option<String>,
+    at: Instant,
+}
+
+/// So long after it the same is news again.
+const NEWS_AGAIN: Duration = Duration::from_secs(60);
 
 impl Spans {
     /// They go where these go.
     #[must_use]
     pub fn new(traces: Traces) -> Self {
-        Self {
-            traces,
-            failed: None,
-        }
+        Self { traces, last: None }
     }
 
-    /// A decision was carried out, or failed: its spans are handed in. `status` is what was known when it was made.
-    pub fn send(&mut self, trace: Trace, decision: Decision, status: &Status) {
-        if !self.is_news(&decision, trace.failure.as_deref()) {
-            return;
+    /// A decision was carried out, or failed: its spans are handed in, if it is news; gives whether it is. `status` is what was known when it
+    /// was made.
+    pub fn send(&mut self, trace: Trace, decision: Decision, status: &Status) -> bool {
+        if !self.is_news(&decision, &trace) {
+            return false;
         }
         let root = Span {
             context: trace.context,
@@ -50,14 +58,22 @@ impl Spans {
         for span in trace.steps.into_iter().chain([root]) {
             self.traces.send(span);
         }
-        self.failed = trace.failure.map(|failure| (decision, failure));
+        self.last = Some(Last {
+            decision,
+            failure: trace.failure,
+            at: Instant::now(),
+        });
+        true
     }
 
-    fn is_news(&self, decision: &Decision, failure: Option<&str>) -> bool {
-        match (&self.failed, failure) {
-            (Some((before, why)), Some(failure)) => before != decision || why != failure,
-            _ => true,
-        }
+    /// Whether it is not what came to the same a moment before.
+    #[must_use]
+    pub fn is_news(&self, decision: &Decision, trace: &Trace) -> bool {
+        self.last.as_ref().is_none_or(|last| {
+            last.decision != *decision
+                || last.failure.as_deref() != trace.failure()
+                || last.at.elapsed() > NEWS_AGAIN
+        })
     }
 }
 
@@ -86,6 +102,12 @@ impl Trace {
     #[must_use]
     pub fn id(&self) -> TraceId {
         self.context.trace_id
+    }
+
+    /// Why its last step was not done.
+    #[must_use]
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
     }
 
     /// A step that was begun then has ended.
@@ -121,7 +143,7 @@ fn about(step: &Step) -> Vec<KeyValue> {
         ],
         (Step::Save(state), _) => vec![
             KeyValue::new("arbiter.epoch", number(state.epoch)),
-            KeyValue::new("arbiter.phase", state.phase.as_str()),
+            KeyValue::new("arbiter.phase", state.phase.to_string()),
             KeyValue::new("arbiter.primary", state.primary.clone()),
         ],
         _ => Vec::new(),
@@ -131,14 +153,14 @@ fn about(step: &Step) -> Vec<KeyValue> {
 /// Why a step failed, by OpenTelemetry's conventions for database clients; the sentence is in the log.
 fn fault(error: &ActError) -> Vec<KeyValue> {
     let ActError::Server { reason, .. } = error else {
-        return vec![KeyValue::new("error.type", "state")];
+        return vec![KeyValue::new("error.type", "files")];
     };
     match (reason, reason.number()) {
         (_, Some(number)) => vec![
             KeyValue::new("error.type", number.to_string()),
             KeyValue::new("db.response.status_code", number.to_string()),
         ],
-        (Failure::Late(_), _) => vec![KeyValue::new("error.type", "timeout")],
+        (Failure::Late(_) | Failure::Busy, _) => vec![KeyValue::new("error.type", "timeout")],
         _ => vec![KeyValue::new("error.type", "connection")],
     }
 }
@@ -189,22 +211,25 @@ mod tests {
     }
 
     #[test]
-    fn a_decision_that_fails_as_the_one_before_it_is_no_news() {
+    fn a_decision_that_comes_to_what_the_one_before_came_to_is_no_news_for_a_minute() {
         let mut spans = Spans::new(Traces::none());
         let opening = decision(&[Step::AllowWrites("mysql-1".to_owned())]);
         let wiring = decision(&[Step::StartReceiver("mysql-2".to_owned())]);
         let mut send = |decision: &Decision, failure: Option<&str>| {
-            let is_news = spans.is_news(decision, failure);
             let trace = Trace {
                 failure: failure.map(str::to_owned),
                 ..Trace::begin()
             };
-            spans.send(trace, decision.clone(), &Status::default());
+            let is_news = spans.is_news(decision, &trace);
+            assert_eq!(
+                spans.send(trace, decision.clone(), &Status::default()),
+                is_news
+            );
             is_news
         };
         for (decision, failure, is_news) in [
             (&opening, None, true),
-            (&opening, None, true),
+            (&opening, None, false),
             (&opening, Some("late"), true),
             (&opening, Some("late"), false),
             (&opening, Some("late"), false),
@@ -216,6 +241,15 @@ mod tests {
         ] {
             assert_eq!(send(decision, failure), is_news, "{decision:?} {failure:?}");
         }
+        let Some(last) = &mut spans.last else {
+            panic!("nothing was sent");
+        };
+        last.at -= NEWS_AGAIN;
+        let trace = Trace {
+            failure: Some("refused".to_owned()),
+            ..Trace::begin()
+        };
+        assert!(spans.is_news(&wiring, &trace));
     }
 
     #[test]

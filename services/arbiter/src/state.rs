@@ -6,23 +6,25 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     fs::{self, File},
     io::{self, Write},
     path::{Path, PathBuf},
 };
 
 use nix::fcntl::{Flock, FlockArg};
+use replication::ClusterRow;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// The version of the format.
-const VERSION: u32 = 1;
+/// The version of the format. 1 had fewer phases, and is read as it is.
+const VERSION: u32 = 2;
 
 /// What the arbiter has decided.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct State {
-    /// Of the format: 1.
+    /// Of the format.
     pub version: u32,
     /// Counts the configurations, from 1.
     pub epoch: u64,
@@ -40,22 +42,33 @@ pub struct State {
 }
 
 /// What is being done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
     /// An empty pair is wired and opened for the first time.
     Bootstrap,
     /// Nothing but to keep it so.
     Steady,
+    /// The primary is gone, and the replica, which is in sync, takes its place.
+    Failover,
+    /// The primary is gone, and the replica, which is not in sync, takes its place: a person has accepted the loss.
+    ForcedPromotion,
+    /// The replica takes the primary's place as planned: nothing is lost, and writes are held for a moment.
+    Switchover,
+    /// This server, the replica, is being worked on: it stays out of the in-sync set and out of the rotation.
+    Maintenance(String),
 }
 
-impl Phase {
+impl fmt::Display for Phase {
     /// As it is published.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Bootstrap => "bootstrap",
-            Self::Steady => "steady",
+            Self::Bootstrap => f.write_str("bootstrap"),
+            Self::Steady => f.write_str("steady"),
+            Self::Failover => f.write_str("failover"),
+            Self::ForcedPromotion => f.write_str("forced promotion"),
+            Self::Switchover => f.write_str(ClusterRow::SWITCHOVER),
+            Self::Maintenance(server) => write!(f, "{}{server}", ClusterRow::MAINTENANCE),
         }
     }
 }
@@ -75,6 +88,67 @@ impl State {
         }
     }
 
+    /// The first state of a pair that was running before there was an arbiter: only the primary's data is known to be whole.
+    #[must_use]
+    pub fn adopted(primary: &str, epoch: u64, uuids: BTreeMap<String, String>) -> Self {
+        Self {
+            version: VERSION,
+            epoch,
+            primary: primary.to_owned(),
+            in_sync: [primary.to_owned()].into(),
+            phase: Phase::Steady,
+            replica_boot: None,
+            uuids,
+        }
+    }
+
+    /// This one, in another phase.
+    #[must_use]
+    pub fn in_phase(&self, phase: Phase) -> Self {
+        Self {
+            version: VERSION,
+            phase,
+            ..self.clone()
+        }
+    }
+
+    /// SHRINK: the primary goes on alone.
+    #[must_use]
+    pub fn alone(&self) -> Self {
+        Self {
+            in_sync: [self.primary.clone()].into(),
+            replica_boot: None,
+            ..self.in_phase(Phase::Steady)
+        }
+    }
+
+    /// GROW: the replica, in this boot, holds every acknowledged write, and every further one before it is acknowledged.
+    #[must_use]
+    pub fn grown(&self, replica_boot: &str) -> Self {
+        Self {
+            in_sync: self.uuids.keys().cloned().collect(),
+            replica_boot: Some(replica_boot.to_owned()),
+            ..self.in_phase(self.phase.clone())
+        }
+    }
+
+    /// The commit point of every change of the primary: this server is the primary of the next epoch, alone in sync.
+    #[must_use]
+    pub fn promoted(&self, server: &str) -> Self {
+        Self {
+            epoch: self.epoch + 1,
+            primary: server.to_owned(),
+            ..self.in_phase(Phase::Steady)
+        }
+        .alone()
+    }
+
+    /// Whether both servers hold every acknowledged write.
+    #[must_use]
+    pub fn is_redundant(&self) -> bool {
+        self.in_sync.len() == 2
+    }
+
     /// The replica's name.
     #[must_use]
     pub fn replica(&self) -> Option<&str> {
@@ -83,7 +157,7 @@ impl State {
     }
 
     /// What contradicts itself. Nothing that an arbiter wrote does.
-    fn contradiction(&self) -> Option<&'static str> {
+    pub(crate) fn contradiction(&self) -> Option<&'static str> {
         let different: BTreeSet<&String> = self.uuids.values().collect();
         if self.epoch == 0 {
             Some("the epoch is 0")
@@ -100,7 +174,24 @@ impl State {
         } else if self.in_sync.len() < 2 && self.replica_boot.is_some() {
             Some("it has the boot of a replica that is not in sync")
         } else {
-            None
+            self.contradiction_of_phase()
+        }
+    }
+
+    fn contradiction_of_phase(&self) -> Option<&'static str> {
+        match &self.phase {
+            Phase::Bootstrap | Phase::Failover | Phase::Switchover if !self.is_redundant() => {
+                Some("its phase needs both servers in sync")
+            }
+            Phase::ForcedPromotion if self.is_redundant() => {
+                Some("a promotion is forced, and the replica is in sync")
+            }
+            Phase::Maintenance(server)
+                if self.is_redundant() || self.replica() != Some(server.as_str()) =>
+            {
+                Some("a server is in maintenance that is in sync, or not the replica")
+            }
+            _ => None,
         }
     }
 }
@@ -123,7 +214,7 @@ pub enum StateError {
         path: PathBuf,
     },
     /// The file is not what was written.
-    #[error("{}: {reason}; it is not guessed who is primary: restore the file from a backup", path.display())]
+    #[error("{}: {reason}; it is not guessed who is primary: stop the arbiter, remove the file, start it, and name the server whose data counts (`arbiter adopt SERVER`)", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -131,7 +222,7 @@ pub enum StateError {
         reason: String,
     },
     /// The file is of another version of the format.
-    #[error("{}: its format is version {found}, and this arbiter reads {VERSION}: run the arbiter that wrote it", path.display())]
+    #[error("{}: its format is version {found}, and this arbiter reads 1 to {VERSION}: run the arbiter that wrote it", path.display())]
     OtherVersion {
         /// The file.
         path: PathBuf,
@@ -217,7 +308,7 @@ impl Store {
         // First, for another version has other fields.
         let Versioned { version } =
             serde_json::from_str(json).map_err(|error| self.damaged(&error.to_string()))?;
-        if version != VERSION {
+        if !(1..=VERSION).contains(&version) {
             return Err(StateError::OtherVersion {
                 path: self.path(),
                 found: version,
@@ -225,6 +316,11 @@ impl Store {
         }
         let state: State =
             serde_json::from_str(json).map_err(|error| self.damaged(&error.to_string()))?;
+        // Whoever wrote it may have ended before it was on disk.
+        let sync = |path: &Path| File::open(path).and_then(|file| file.sync_all());
+        sync(&self.path())
+            .and_then(|()| sync(&self.directory))
+            .map_err(self.io())?;
         match state.contradiction() {
             None => Ok(Some(state)),
             Some(contradiction) => Err(self.damaged(contradiction)),
@@ -335,7 +431,7 @@ mod tests {
         let good = fs::read_to_string(&path).unwrap();
         let (_, json) = good.split_once('\n').unwrap();
         for (from, to, reason) in [
-            ("\"version\": 1", "\"version\": 2", "version 2"),
+            ("\"version\": 2", "\"version\": 3", "version 3"),
             ("\"epoch\": 1", "\"epoch\": 0", "epoch"),
             ("\"mysql-2\": \"b\"", "\"mysql-2\": \"a\"", "different"),
             (
@@ -345,12 +441,55 @@ mod tests {
             ),
             ("    \"mysql-2\"\n", "    \"mysql-9\"\n", "in-sync set"),
             ("\"bootstrap\"", "\"leaping\"", "leaping"),
+            ("\"bootstrap\"", "\"forced_promotion\"", "forced"),
+            (
+                "\"bootstrap\"",
+                "{\"maintenance\": \"mysql-2\"}",
+                "maintenance",
+            ),
         ] {
             assert!(json.contains(from), "{from} is not in {json}");
             let bad = json.replacen(from, to, 1);
             fs::write(&path, format!("{}\n{bad}", checksum(&bad))).unwrap();
             let error = store.load().unwrap_err().to_string();
             assert!(error.contains(reason), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_format_before_this_one_is_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let json = serde_json::to_string(&first()).unwrap();
+        let old = json.replacen("\"version\":2", "\"version\":1", 1);
+        assert_ne!(json, old);
+        fs::write(
+            directory.path().join("state"),
+            format!("{}\n{old}", checksum(&old)),
+        )
+        .unwrap();
+        let read = store.load().unwrap().unwrap();
+        assert_eq!((read.version, read.epoch), (1, 1));
+    }
+
+    #[test]
+    fn the_legal_moves_end_in_states_that_do_not_contradict_themselves() {
+        let steady = first().in_phase(Phase::Steady);
+        let alone = steady.alone();
+        let promoted = steady.in_phase(Phase::Failover).promoted("mysql-2");
+        assert_eq!(
+            (
+                promoted.epoch,
+                promoted.primary.as_str(),
+                promoted.in_sync.len()
+            ),
+            (2, "mysql-2", 1)
+        );
+        let maintained = alone.in_phase(Phase::Maintenance("mysql-2".to_owned()));
+        let forced = alone.in_phase(Phase::ForcedPromotion);
+        let grown = promoted.grown("boot");
+        for state in [steady, alone, promoted, maintained, forced, grown] {
+            assert_eq!(state.contradiction(), None, "{state:?}");
         }
     }
 }

@@ -24,7 +24,7 @@ pub struct Status {
     pub in_sync: Vec<String>,
     /// Whether the primary takes writes.
     pub open: bool,
-    /// Whether the last heartbeat was acknowledged by the replica in time: if not, commits wait.
+    /// Whether the last heartbeat was acknowledged in time, by the replica if it is in sync: if not, commits wait.
     pub acknowledging: bool,
     /// What is waited for.
     pub waits: Vec<String>,
@@ -61,6 +61,12 @@ pub struct ServerStatus {
     pub applier: Option<bool>,
     /// The age of what it has received and not applied, in milliseconds, for a replica.
     pub lag_ms: Option<u64>,
+    /// How many transactions of the primary it has not applied, for a replica.
+    pub lag_transactions: Option<u64>,
+    /// Whether commits on it wait for an acknowledgement, and how many do now.
+    pub semi_sync: bool,
+    /// Sessions that wait for one.
+    pub waiting_sessions: u64,
 }
 
 impl Status {
@@ -72,14 +78,12 @@ impl Status {
         let servers = look
             .servers
             .iter()
-            .map(|(name, observation)| server(name, primary, acknowledging, observation))
+            .map(|(name, observation)| server(name, primary, acknowledging, observation, look))
             .collect();
         let open = look.facts(primary).is_some_and(Facts::open);
         Self {
             epoch: state.map_or(0, |state| state.epoch),
-            phase: state
-                .map_or("none", |state| state.phase.as_str())
-                .to_owned(),
+            phase: state.map_or_else(|| "none".to_owned(), |state| state.phase.to_string()),
             primary: primary.to_owned(),
             in_sync: state
                 .map(|state| state.in_sync.iter().cloned().collect())
@@ -92,14 +96,23 @@ impl Status {
         }
     }
 
+    /// Takes over what is recorded, before the servers are looked at again.
+    pub fn record(&mut self, state: Option<&State>) {
+        let Some(state) = state else { return };
+        self.epoch = state.epoch;
+        self.phase = state.phase.to_string();
+        self.in_sync = state.in_sync.iter().cloned().collect();
+    }
+
     /// For a terminal.
     #[must_use]
     pub fn to_text(&self) -> String {
         let mut text = String::new();
-        let writes = match (self.open, self.acknowledging) {
-            (true, true) => "open",
-            (true, false) => "wait for the replica's acknowledgement",
-            (false, _) => "closed",
+        let writes = match (self.open, self.acknowledging, self.in_sync.len()) {
+            (true, _, ..2) => "open, on one server alone",
+            (true, true, _) => "open",
+            (true, false, _) => "wait for the replica's acknowledgement",
+            (false, ..) => "closed",
         };
         let _ = writeln!(
             text,
@@ -145,6 +158,7 @@ fn server(
     primary: &str,
     acknowledging: bool,
     observation: &Observation,
+    look: &Look,
 ) -> ServerStatus {
     let role = match primary {
         "" => "none",
@@ -160,7 +174,11 @@ fn server(
         name: name.to_owned(),
         role: role.to_owned(),
         reachable: facts.is_some(),
-        error: observation.as_ref().err().cloned().unwrap_or_default(),
+        error: observation
+            .as_ref()
+            .err()
+            .map(|silence| silence.why.clone())
+            .unwrap_or_default(),
         read_only: facts.is_some_and(|facts| facts.server.read_only),
         super_read_only: facts.is_some_and(|facts| facts.server.super_read_only),
         offline_mode: facts.is_some_and(|facts| facts.server.offline_mode),
@@ -170,6 +188,15 @@ fn server(
             .unwrap_or_default(),
         receiver: replica.map(|replica| replica.receiver.clone()),
         applier: replica.map(|replica| replica.applier_on),
+        lag_transactions: (role == "replica")
+            .then(|| {
+                let (primary, facts) = look.facts(primary).zip(facts)?;
+                let behind = primary.server.executed.subtract(&facts.server.executed);
+                Some(behind.count())
+            })
+            .flatten(),
+        semi_sync: facts.is_some_and(|facts| facts.semi_sync.source_enabled),
+        waiting_sessions: facts.map_or(0, |facts| facts.semi_sync.waiting_sessions),
         lag_ms: lag.map(|lag| u64::try_from(lag.as_millis()).unwrap_or(u64::MAX)),
     }
 }

@@ -37,14 +37,26 @@ impl Arbiter {
 
     /// With mysql-1 reached by another port, which is its replica's way to it as well, and spans sent there.
     fn start_with(pair: &Pair, directory: &Path, port: u16, traces: &str) -> Result<Self> {
+        Self::start_linked(pair, directory, [port, port], traces)
+    }
+
+    /// With mysql-1 reached by one port, and by another one from its replica.
+    fn start_linked(
+        pair: &Pair,
+        directory: &Path,
+        [port, source]: [u16; 2],
+        traces: &str,
+    ) -> Result<Self> {
         let server = |name: &str, port: u16| {
             format!("{{ name = '{name}', host = '127.0.0.1', port = {port} }}")
         };
-        let servers = format!(
-            "[{}, {}]",
-            server("mysql-1", port),
-            server("mysql-2", pair.mysql_2().port())
-        );
+        let both = |port: u16| {
+            format!(
+                "[{}, {}]",
+                server("mysql-1", port),
+                server("mysql-2", pair.mysql_2().port())
+            )
+        };
         let identity = pair.identities().of("arbiter").join("current");
         let socket = directory.join("admin.sock");
         let environment: Vec<(String, String)> = [
@@ -54,7 +66,8 @@ impl Arbiter {
                 directory.join("state").display().to_string(),
             ),
             ("IDENTITY", identity.display().to_string()),
-            ("SERVERS", servers),
+            ("SERVERS", both(port)),
+            ("SOURCES", both(source)),
             ("TICK_MS", "50".to_owned()),
             ("METRICS__LISTEN", "127.0.0.1:0".to_owned()),
             ("TRACES__ENDPOINT", traces.to_owned()),
@@ -81,6 +94,41 @@ impl Arbiter {
         let mut program = tokio::process::Command::new(harness::path_of("arbiter")?);
         program.args(command).envs(self.environment.clone());
         Ok(program.output().await?)
+    }
+
+    /// Runs a command that has to be granted, and returns what it says.
+    async fn granted(&self, command: &[&str]) -> Result<String> {
+        let asked = self.ask(command).await?;
+        ensure!(
+            asked.status.success(),
+            "arbiter {command:?}: {}\n{}",
+            String::from_utf8_lossy(&asked.stderr),
+            self.program.log().join("\n")
+        );
+        Ok(String::from_utf8(asked.stdout)?)
+    }
+
+    /// Runs a command that has to be refused, and returns why it is.
+    async fn refused(&self, command: &[&str]) -> Result<String> {
+        let asked = self.ask(command).await?;
+        ensure!(!asked.status.success(), "arbiter {command:?} was granted");
+        Ok(String::from_utf8(asked.stderr)?)
+    }
+
+    /// Waits until this server is the primary, and open.
+    async fn primary_is(&self, server: &str) -> Result<Value> {
+        self.until(&format!("{server} is open as the primary"), |s| {
+            s["primary"] == server && s["open"] == true && s["phase"] == "steady"
+        })
+        .await
+    }
+
+    /// Waits until only this server is in sync, and open.
+    async fn alone_is(&self, server: &str) -> Result<Value> {
+        self.until(&format!("{server} is alone in sync"), |s| {
+            s["in_sync"] == serde_json::json!([server]) && s["open"] == true
+        })
+        .await
     }
 
     /// The value of a metric, by its name and labels as they are written.
@@ -139,7 +187,9 @@ impl Arbiter {
             s["phase"] == "steady"
                 && s["open"] == true
                 && s["acknowledging"] == true
+                && s["in_sync"] == serde_json::json!(["mysql-1", "mysql-2"])
                 && s["waits"] == serde_json::json!([])
+                && s["refusals"] == serde_json::json!([])
         })
         .await
     }
@@ -244,44 +294,60 @@ async fn an_arbiter_that_is_killed_changes_nothing_and_goes_on_when_it_is_back()
 }
 
 #[tokio::test]
-async fn a_primary_that_was_killed_is_opened_again_with_every_acknowledged_row() -> Result<()> {
+async fn a_primary_that_is_killed_is_replaced_and_comes_back_as_the_replica() -> Result<()> {
     let (pair, _directory, arbiter) = open_pair().await?;
     for id in 0..50 {
         write(pair.mysql_1(), id).await?;
     }
     pair.mysql_1().kill().await?;
-    arbiter
-        .until("writes wait for the primary", |s| {
-            s["open"] == false && s["waits"].to_string().contains("mysql-1")
-        })
-        .await?;
+    let status = arbiter.primary_is("mysql-2").await?;
+    ensure!(status["epoch"] == 2, "{status}");
     ensure!(
         count(pair.mysql_2()).await? == 50,
-        "the replica does not have every acknowledged row"
+        "the replica did not have every acknowledged row"
     );
+    write(pair.mysql_2(), 50).await?;
     pair.mysql_1().restart().await?;
-    arbiter.open().await?;
-    ensure!(count(pair.mysql_1()).await? == 50);
-    write(pair.mysql_1(), 50).await
+    let status = arbiter.open().await?;
+    ensure!(
+        status["primary"] == "mysql-2" && status["epoch"] == 2,
+        "{status}"
+    );
+    pair.caught_up(pair.mysql_2(), pair.mysql_1()).await?;
+    ensure!(count(pair.mysql_1()).await? == 51);
+    let refused = write(pair.mysql_1(), 51).await.err();
+    let refused = refused.context("the old primary took a write")?;
+    ensure!(harness::error_number(&refused) == Some(1290), "{refused:#}");
+    let events = arbiter.granted(&["events"]).await?;
+    ensure!(
+        events.contains("save(epoch 2, primary mysql-2, in sync mysql-2, steady)"),
+        "{events}"
+    );
+    Ok(())
 }
 
+/// Nobody had to be waited for but for the detection, and nothing was acknowledged before it was recorded that the primary is alone.
 #[tokio::test]
-async fn commits_wait_for_a_replica_that_is_away_and_are_released_when_it_is_back() -> Result<()> {
+async fn without_its_replica_the_primary_goes_on_alone_until_it_is_back() -> Result<()> {
     let (pair, _directory, arbiter) = open_pair().await?;
     pair.mysql_2().kill().await?;
-    arbiter
-        .until("writes wait for the replica", |s| {
-            s["open"] == true && s["waits"].to_string().contains("mysql-2")
-        })
-        .await?;
     let waiting = waiting_write(pair.mysql_1(), 1).await?;
-    pair.mysql_2().restart().await?;
     tokio::time::timeout(SETTLED, waiting)
         .await
         .context("the commit was not released")???;
+    arbiter.alone_is("mysql-1").await?;
+    arbiter.is_healthy().await?;
+    let said = arbiter.granted(&["status"]).await?;
+    ensure!(said.contains("writes open, on one server alone"), "{said}");
+    write(pair.mysql_1(), 2).await?;
+    let mut primary = pair.mysql_1().connect(Account::Arbiter).await?;
+    let row = replication::cluster_row(&mut primary).await?;
+    let row = row.context("roles are published")?;
+    ensure!(row.epoch == 1 && row.in_sync == ["mysql-1"], "{row:?}");
+    pair.mysql_2().restart().await?;
     arbiter.open().await?;
     pair.caught_up(pair.mysql_1(), pair.mysql_2()).await?;
-    ensure!(count(pair.mysql_2()).await? == 1);
+    ensure!(count(pair.mysql_2()).await? == 2);
     Ok(())
 }
 
@@ -428,9 +494,10 @@ async fn a_pair_with_a_past_is_not_touched_without_a_state() -> Result<()> {
 }
 
 #[tokio::test]
-async fn under_load_a_primary_that_is_killed_loses_no_acknowledged_row() -> Result<()> {
+async fn under_load_a_primary_that_is_killed_is_replaced_without_the_loss_of_an_acknowledged_row()
+-> Result<()> {
     let (pair, _directory, arbiter) = open_pair().await?;
-    let writers: Vec<JoinHandle<Vec<i32>>> = (0..4)
+    let writers: Vec<JoinHandle<Vec<i32>>> = (0..8)
         .map(|writer| {
             let options = pair.mysql_1().options(Account::App)?;
             Ok(tokio::spawn(async move {
@@ -458,32 +525,34 @@ async fn under_load_a_primary_that_is_killed_loses_no_acknowledged_row() -> Resu
     for writer in writers {
         acknowledged.extend(writer.await?);
     }
-    arbiter
-        .until("the pair is closed", |s| s["open"] == false)
-        .await?;
-    let illness = arbiter.illness().await?;
-    ensure!(illness.contains("mysql-1 (primary)"), "{illness}");
+    arbiter.primary_is("mysql-2").await?;
+    has_all(pair.mysql_2(), &acknowledged).await?;
+    // What it had committed and nobody had acknowledged it has alone, most likely: then its data is made anew.
     pair.mysql_1().restart().await?;
     arbiter.open().await?;
-    pair.caught_up(pair.mysql_1(), pair.mysql_2()).await?;
-    for server in [pair.mysql_1(), pair.mysql_2()] {
-        let mut app = server.connect(Account::App).await?;
-        let rows: Vec<i32> = sqlx::query_scalar("SELECT id FROM ledger.written")
-            .fetch_all(&mut app)
-            .await?;
-        let rows: std::collections::HashSet<i32> = rows.into_iter().collect();
-        let lost: Vec<_> = acknowledged
-            .iter()
-            .filter(|id| !rows.contains(id))
-            .collect();
-        ensure!(lost.is_empty(), "{} lost {lost:?}", server.name());
-    }
+    pair.caught_up(pair.mysql_2(), pair.mysql_1()).await?;
+    has_all(pair.mysql_1(), &acknowledged).await?;
+    ensure!(count(pair.mysql_1()).await? == count(pair.mysql_2()).await?);
     Ok(())
 }
 
-/// A commit that no replica has is there after a crash. Had it been read before the replica has it, it could still be lost.
+async fn has_all(server: &Server, acknowledged: &[i32]) -> Result<()> {
+    let mut app = server.connect(Account::App).await?;
+    let rows: Vec<i32> = sqlx::query_scalar("SELECT id FROM ledger.written")
+        .fetch_all(&mut app)
+        .await?;
+    let rows: std::collections::HashSet<i32> = rows.into_iter().collect();
+    let lost: Vec<_> = acknowledged
+        .iter()
+        .filter(|id| !rows.contains(id))
+        .collect();
+    ensure!(lost.is_empty(), "{} lost {lost:?}", server.name());
+    Ok(())
+}
+
+/// A commit that no replica has is there after a crash. Nobody was told of it; it may stay, and then the replica gets it too.
 #[tokio::test]
-async fn a_primary_that_crashed_with_a_commit_of_its_own_is_opened_only_when_the_replica_has_it()
+async fn a_primary_that_crashed_with_a_commit_of_its_own_is_opened_alone_when_its_replica_stays_away()
 -> Result<()> {
     let (pair, _directory, arbiter) = open_pair().await?;
     pair.mysql_2().kill().await?;
@@ -491,21 +560,49 @@ async fn a_primary_that_crashed_with_a_commit_of_its_own_is_opened_only_when_the
     pair.mysql_1().kill().await?;
     ensure!(writing.await?.is_err());
     pair.mysql_1().restart().await?;
-    arbiter
-        .until("it stays closed without its replica", |s| {
-            s["open"] == false
-                && s["waits"]
-                    .to_string()
-                    .contains("mysql-1, which stays closed until mysql-2 is back")
-        })
-        .await?;
-    let closed = pair.mysql_1().connect(Account::App).await.err();
-    let closed = closed.context("a closed primary let the app in")?;
-    ensure!(harness::error_number(&closed) == Some(3032), "{closed:#}");
+    arbiter.alone_is("mysql-1").await?;
+    ensure!(count(pair.mysql_1()).await? == 1);
     pair.mysql_2().restart().await?;
-    arbiter.open().await?;
+    let status = arbiter.open().await?;
+    ensure!(status["epoch"] == 1, "{status}");
     pair.caught_up(pair.mysql_1(), pair.mysql_2()).await?;
-    ensure!(count(pair.mysql_1()).await? == 1 && count(pair.mysql_2()).await? == 1);
+    ensure!(count(pair.mysql_2()).await? == 1);
+    Ok(())
+}
+
+/// The commit that nobody was told of is on the old primary alone. It is not brought over, and not lost without a word.
+#[tokio::test]
+async fn a_replaced_primary_with_a_commit_of_its_own_is_made_anew_and_the_commit_is_saved()
+-> Result<()> {
+    let pair = Pair::start().await?;
+    let link = Proxy::start(([127, 0, 0, 1], pair.mysql_1().port()).into()).await?;
+    let directory = tempfile::tempdir()?;
+    let ports = [pair.mysql_1().port(), link.port()];
+    let arbiter = Arbiter::start_linked(&pair, directory.path(), ports, NOBODY)?;
+    arbiter.open().await?;
+    make_table(&pair).await?;
+    write(pair.mysql_1(), 1).await?;
+    link.cut();
+    let writing = waiting_write(pair.mysql_1(), 4711).await?;
+    pair.mysql_1().kill().await?;
+    ensure!(writing.await?.is_err());
+    link.heal();
+    arbiter.primary_is("mysql-2").await?;
+    ensure!(count(pair.mysql_2()).await? == 1);
+    write(pair.mysql_2(), 2).await?;
+    pair.mysql_1().restart().await?;
+    let status = arbiter.open().await?;
+    ensure!(status["primary"] == "mysql-2", "{status}");
+    pair.caught_up(pair.mysql_2(), pair.mysql_1()).await?;
+    has_all(pair.mysql_1(), &[1, 2]).await?;
+    ensure!(count(pair.mysql_1()).await? == 2, "the commit came back");
+    let files = arbiter.granted(&["discarded"]).await?;
+    let name = files.lines().next().context("nothing was saved")?;
+    let saved = arbiter.granted(&["discarded", name]).await?;
+    ensure!(
+        saved.contains("4711") && saved.contains("INSERT INTO ledger.written"),
+        "{saved}"
+    );
     Ok(())
 }
 
@@ -548,29 +645,171 @@ async fn a_commit_whose_acknowledgement_was_lost_with_the_link_is_freed() -> Res
 }
 
 #[tokio::test]
-async fn a_replica_that_hangs_is_a_degraded_pair_that_heals_by_itself() -> Result<()> {
+async fn a_replica_that_hangs_is_gone_on_without_until_it_answers_again() -> Result<()> {
     let (pair, _directory, arbiter) = open_pair().await?;
     pair.mysql_2().freeze().await?;
-    let degraded = |s: &Value| {
-        s["acknowledging"] == false
-            && s["waits"]
-                .to_string()
-                .contains("degraded: writes wait for mysql-2")
-    };
-    arbiter.until("it says that writes wait", degraded).await?;
-    // Reads go on.
-    arbiter.is_healthy().await?;
-    let said = String::from_utf8(arbiter.ask(&["status"]).await?.stdout)?;
-    ensure!(
-        said.contains("writes wait for the replica's acknowledgement"),
-        "{said}"
-    );
     let writing = waiting_write(pair.mysql_1(), 1).await?;
-    pair.mysql_2().thaw().await?;
     tokio::time::timeout(SETTLED, writing)
         .await
         .context("the commit was not released")???;
+    arbiter.alone_is("mysql-1").await?;
+    pair.mysql_2().thaw().await?;
     arbiter.open().await?;
+    pair.caught_up(pair.mysql_1(), pair.mysql_2()).await?;
+    ensure!(count(pair.mysql_2()).await? == 1);
+    Ok(())
+}
+
+/// It comes back open, with a commit that waits: it was deposed, and does not know.
+#[tokio::test]
+async fn a_primary_that_hangs_is_replaced_and_closed_when_it_goes_on() -> Result<()> {
+    let (pair, _directory, arbiter) = open_pair().await?;
+    write(pair.mysql_1(), 1).await?;
+    let mut held = pair.mysql_1().connect(Account::App).await?;
+    pair.mysql_1().freeze().await?;
+    let late = tokio::spawn(async move {
+        let insert = sqlx::query("INSERT INTO ledger.written VALUES (4711)");
+        insert.execute(&mut held).await.map(drop)
+    });
+    arbiter.primary_is("mysql-2").await?;
+    write(pair.mysql_2(), 2).await?;
+    pair.mysql_1().thaw().await?;
+    let told = tokio::time::timeout(SETTLED, late).await;
+    let told = told.context("the deposed primary keeps its clients")??;
+    ensure!(told.is_err(), "a deposed primary acknowledged a commit");
+    let status = arbiter.open().await?;
+    ensure!(
+        status["primary"] == "mysql-2" && status["epoch"] == 2,
+        "{status}"
+    );
+    pair.caught_up(pair.mysql_2(), pair.mysql_1()).await?;
+    has_all(pair.mysql_1(), &[1, 2]).await?;
+    ensure!(count(pair.mysql_1()).await? == 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_switchover_by_command_loses_nothing_and_goes_back_as_well() -> Result<()> {
+    let (pair, _directory, arbiter) = open_pair().await?;
+    write(pair.mysql_1(), 1).await?;
+    for (epoch, from, to) in [
+        (2, pair.mysql_1(), pair.mysql_2()),
+        (3, pair.mysql_2(), pair.mysql_1()),
+    ] {
+        let said = arbiter.granted(&["switchover"]).await?;
+        ensure!(
+            said.starts_with(&format!("{} is the primary of epoch {epoch}", to.name())),
+            "{said}"
+        );
+        write(to, epoch).await?;
+        let status = arbiter.open().await?;
+        ensure!(
+            status["epoch"] == epoch && status["primary"] == to.name(),
+            "{status}"
+        );
+        pair.caught_up(to, from).await?;
+        ensure!(count(from).await? == count(to).await?);
+    }
+    pair.mysql_2().kill().await?;
+    arbiter.alone_is("mysql-1").await?;
+    let refusal = arbiter.refused(&["switchover"]).await?;
+    ensure!(refusal.contains("mysql-2"), "{refusal}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_server_in_maintenance_may_be_away_and_comes_back() -> Result<()> {
+    let (pair, _directory, arbiter) = open_pair().await?;
+    let refusal = arbiter
+        .refused(&["maintenance", "begin", "mysql-1"])
+        .await?;
+    ensure!(refusal.contains("./stack switchover"), "{refusal}");
+    arbiter
+        .granted(&["maintenance", "begin", "mysql-2"])
+        .await?;
+    arbiter
+        .until("it is published", |s| {
+            s["phase"] == "maintenance mysql-2" && s["in_sync"] == serde_json::json!(["mysql-1"])
+        })
+        .await?;
+    pair.mysql_2().stop().await?;
+    write(pair.mysql_1(), 1).await?;
+    let mut primary = pair.mysql_1().connect(Account::Arbiter).await?;
+    let row = replication::cluster_row(&mut primary).await?;
+    let row = row.context("roles are published")?;
+    ensure!(
+        row.published() == replication::Published::Maintenance("mysql-2"),
+        "{row:?}"
+    );
+    pair.mysql_2().restart().await?;
+    pair.caught_up(pair.mysql_1(), pair.mysql_2()).await?;
+    let status = arbiter.status().await.context("no status")?;
+    ensure!(
+        status["in_sync"] == serde_json::json!(["mysql-1"]),
+        "{status}"
+    );
+    arbiter.granted(&["maintenance", "end", "mysql-2"]).await?;
+    arbiter.open().await.map(drop)
+}
+
+#[tokio::test]
+async fn a_stale_replica_is_promoted_only_by_a_person_who_accepts_the_loss() -> Result<()> {
+    let (pair, _directory, arbiter) = open_pair().await?;
+    write(pair.mysql_1(), 1).await?;
+    pair.mysql_2().kill().await?;
+    arbiter.alone_is("mysql-1").await?;
+    write(pair.mysql_1(), 2).await?;
+    let early = arbiter.refused(&["force-promote", "mysql-2"]).await?;
+    ensure!(early.contains("mysql-1 answers"), "{early}");
+    pair.mysql_1().kill().await?;
+    pair.mysql_2().restart().await?;
+    arbiter
+        .until("it refuses to promote mysql-2", |s| {
+            s["open"] == false
+                && s["refusals"]
+                    .to_string()
+                    .contains("arbiter force-promote mysql-2")
+        })
+        .await?;
+    let loss = arbiter.refused(&["force-promote", "mysql-2"]).await?;
+    ensure!(
+        loss.contains("would be lost") && loss.contains("--accept-loss"),
+        "{loss}"
+    );
+    arbiter
+        .granted(&["force-promote", "mysql-2", "--accept-loss"])
+        .await?;
+    let status = arbiter.primary_is("mysql-2").await?;
+    ensure!(status["epoch"] == 2, "{status}");
+    has_all(pair.mysql_2(), &[1]).await?;
+    ensure!(count(pair.mysql_2()).await? == 1);
+    pair.mysql_1().restart().await?;
+    arbiter.open().await?;
+    pair.caught_up(pair.mysql_2(), pair.mysql_1()).await?;
+    ensure!(count(pair.mysql_1()).await? == 1);
+    let files = arbiter.granted(&["discarded"]).await?;
+    ensure!(!files.is_empty(), "what was lost was not saved");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_running_pair_is_adopted_by_command() -> Result<()> {
+    let pair = Pair::replicating().await?;
+    let directory = tempfile::tempdir()?;
+    let arbiter = Arbiter::start(&pair, directory.path())?;
+    arbiter
+        .until("it refuses", |s| {
+            s["refusals"].to_string().contains("arbiter adopt SERVER")
+        })
+        .await?;
+    let refusal = arbiter.refused(&["adopt", "mysql-2"]).await?;
+    ensure!(refusal.contains("replicates from"), "{refusal}");
+    arbiter.granted(&["adopt", "mysql-1"]).await?;
+    let status = arbiter.open().await?;
+    ensure!(
+        status["primary"] == "mysql-1" && status["epoch"] == 2,
+        "{status}"
+    );
     Ok(())
 }
 

@@ -6,6 +6,8 @@
 //!    on, the replica acknowledges. Now roles are published, and a heartbeat comes back acknowledged.
 //! 3. *Everybody writes* (read_only off).
 //!
+//! A primary that is alone in sync needs nobody, and nothing has to be proved but that it is the one: all three doors in one round.
+//!
 //! A primary that is offline but not read-only was opened once and then closed by its entrypoint, which is about to stop it: opening it
 //! then would let a commit in that the stop acknowledges falsely. It is left alone.
 
@@ -14,7 +16,7 @@ use replication::ClusterRow;
 use super::replicate::not_connected;
 use super::{Decision, Roles};
 use crate::condition::Condition;
-use crate::look::Heart;
+use crate::look::{Heart, would_acknowledge};
 use crate::observe::Facts;
 use crate::state::{Phase, State};
 use crate::step::Step;
@@ -70,6 +72,48 @@ pub(super) fn decide(
     }
 }
 
+/// Opens a primary that alone has every acknowledged write. Commits on it wait for nobody, unless a replica is growing.
+pub(super) fn alone(state: &State, primary: &Facts, decision: &mut Decision) {
+    let name = &state.primary;
+    let server = &primary.server;
+    if let Some(channel) = &primary.replica {
+        // It was promoted: all that it had received was applied before.
+        if channel.receiver != "OFF" || !server.executed.contains(&channel.received) {
+            decision.say(Condition::PrimaryReplicates(name.clone()));
+            return;
+        }
+        decision.step(Step::ForgetSource(name.clone()));
+    }
+    if server.offline_mode && !server.super_read_only {
+        decision.say(Condition::TakenOffline(name.clone()));
+        return;
+    }
+    if server.super_read_only && primary.semi_sync.source_enabled {
+        decision.step(Step::DisableSemiSync(name.clone()));
+    }
+    if server.offline_mode {
+        decision.step(Step::LiftOfflineMode(name.clone()));
+    }
+    if server.super_read_only {
+        decision.step(Step::AllowArbiter(name.clone()));
+    }
+    if primary.row.is_none() {
+        decision.step(Step::CreateSchema(name.clone()));
+    }
+    // Where commits wait for a replica, so would this one; it is written when they no longer do, or when that one is in sync.
+    let waits = primary.semi_sync.source_enabled && !server.super_read_only;
+    let published = primary.row.as_ref().is_some_and(|row| says(row, state));
+    if !waits && !published {
+        decision.step(Step::Publish {
+            on: name.clone(),
+            state: state.clone(),
+        });
+    }
+    if server.read_only && (published || !waits) {
+        decision.step(Step::AllowWrites(name.clone()));
+    }
+}
+
 fn first_and_second_door(
     roles: &Roles<'_>,
     primary: &Facts,
@@ -116,21 +160,6 @@ fn acknowledges(roles: &Roles<'_>, primary: &Facts) -> bool {
     replica.is_some_and(|replica| would_acknowledge(primary, replica))
 }
 
-/// Whether, by all that is visible, the replica would acknowledge a commit on the primary. A proof is only a heartbeat.
-pub(crate) fn would_acknowledge(primary: &Facts, replica: &Facts) -> bool {
-    let connected = replica.replica.as_ref().is_some_and(|channel| {
-        channel.receiver == "ON"
-            && channel
-                .source_uuid
-                .eq_ignore_ascii_case(&primary.server.uuid)
-    });
-    connected
-        && replica.semi_sync.replica_active
-        && primary.semi_sync.source_enabled
-        && primary.semi_sync.source_active
-        && primary.semi_sync.clients >= 1
-}
-
 /// Whether what is published is the state; else it is seen to.
 fn publish(roles: &Roles<'_>, primary: &Facts, decision: &mut Decision) -> bool {
     let name = &roles.primary.name;
@@ -139,7 +168,7 @@ fn publish(roles: &Roles<'_>, primary: &Facts, decision: &mut Decision) -> bool 
         decision.step(Step::CreateSchema(name.clone()));
     }
     if state.phase == Phase::Bootstrap {
-        state.phase = Phase::Steady;
+        state = state.in_phase(Phase::Steady);
         decision.step(Step::Save(state.clone()));
     }
     if primary.row.as_ref().is_some_and(|row| says(row, &state)) {
@@ -153,10 +182,10 @@ fn publish(roles: &Roles<'_>, primary: &Facts, decision: &mut Decision) -> bool 
 }
 
 /// Whether the row says what the state says.
-fn says(row: &ClusterRow, state: &State) -> bool {
+pub(super) fn says(row: &ClusterRow, state: &State) -> bool {
     row.epoch == state.epoch
         && row.primary_server == state.primary
         && Some(&row.primary_uuid) == state.uuids.get(&row.primary_server)
         && row.in_sync.iter().eq(&state.in_sync)
-        && row.phase == state.phase.as_str()
+        && row.phase == state.phase.to_string()
 }
