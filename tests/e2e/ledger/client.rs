@@ -158,18 +158,23 @@ pub(crate) async fn told(answer: Response) -> String {
     format!("{head}\n{}", answer.text().await.unwrap_or_default())
 }
 
-/// Waits until the stack is whole: every service healthy, and a write is acknowledged.
+/// Waits until the stack is whole: every service healthy, both database servers in sync, and a write is acknowledged.
 pub(crate) async fn whole(stack: &Stack) -> Result<()> {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(90);
     loop {
         let health = stack.health()?;
-        let well = health.len() >= 16 && health.iter().all(|(_, state)| state == "healthy");
-        let written = match well {
+        let healthy = health.len() >= 16 && health.iter().all(|(_, state)| state == "healthy");
+        let arbiter = ["exec", "-T", "arbiter", "/usr/local/bin/arbiter", "status"];
+        let pair = stack.compose(&arbiter).unwrap_or_default();
+        let in_sync = pair.contains("in sync mysql-1, mysql-2   writes open\n");
+        let written = match healthy && in_sync {
             true => match Owner::new(stack, "Probe").await {
                 Ok(owner) => owner.open_account("Probe", 1).await.map(drop),
                 Err(error) => Err(error),
             },
-            false => Err(anyhow::anyhow!("not healthy: {health:?}")),
+            false => Err(anyhow::anyhow!(
+                "not healthy: {health:?}, or not in sync: {pair}"
+            )),
         };
         let Err(error) = written else { return Ok(()) };
         if tokio::time::Instant::now() > deadline {
