@@ -187,13 +187,16 @@ async fn under_load(stack: &Stack, happens: impl AsyncFnOnce(&Load) -> Result<()
         client.await??;
     }
     happened?;
-    println!(
-        "{} requests, the slowest took {} ms",
+    print!(
+        "({} requests, the slowest took {} ms) ",
         load.done.load(Ordering::Relaxed),
         load.slowest.load(Ordering::Relaxed)
     );
     whole(stack).await
 }
+
+/// Between two requests of one client: what happens under the load, a compilation perhaps, is to have its share of the machine.
+const BETWEEN: Duration = Duration::from_millis(20);
 
 /// What the clients of one load share.
 #[derive(Clone, Default)]
@@ -240,6 +243,7 @@ impl Load {
             self.done.fetch_add(1, Ordering::Relaxed);
             let took = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
             self.slowest.fetch_max(took, Ordering::Relaxed);
+            sleep(BETWEEN).await;
         }
         ensure!(
             owner.balance(to).await? == written,

@@ -15,6 +15,16 @@ use crate::mysql_image::{MysqlImage, mount, restrictions};
 use crate::small_disk::SmallDisk;
 use crate::{free_port, run, wait_for};
 
+/// Stops everything but the entrypoint, and waits until each thread of mysqld has stopped: on a busy machine those that run go on until the
+/// one that was told has had its turn.
+const FREEZE: &str = r#"
+kill -s STOP -- -1
+for process in /proc/[0-9]*; do
+    [ "$(cat "$process/comm" 2>/dev/null)" = mysqld ] || continue
+    while cat "$process"/task/*/status 2>/dev/null | grep '^State:' | grep -qv stopped; do :; done
+done
+"#;
+
 /// Enough for a boot, and for making a data directory before it, on a machine that is busy compiling. A server that gives up is noticed
 /// at once.
 const BOOT_MAX: Duration = Duration::from_secs(180);
@@ -257,9 +267,7 @@ impl Server {
     /// Stops mysqld from running; connections stay open, and the kernel goes on accepting new ones. Not by `docker pause`, which gives up
     /// now and then where the host has version 1 of control groups.
     pub async fn freeze(&self) -> Result<()> {
-        self.run(&["sh", "-c", "kill -s STOP -- -1"])
-            .await
-            .map(drop)
+        self.run(&["sh", "-c", FREEZE]).await.map(drop)
     }
 
     /// Lets a frozen server run on.

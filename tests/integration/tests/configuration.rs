@@ -50,6 +50,9 @@ fn refusal(service: &str, document: &Table) -> Result<Option<String>> {
     }
 }
 
+/// Lists that have nothing in them as shipped, each with one whose elements are of the same kind.
+const LIKE: &[(&str, &str)] = &[("sources", "servers")];
+
 /// A service's schema, its keys, and its shipped configuration.
 struct Checked {
     service: &'static str,
@@ -132,7 +135,9 @@ fn document(shipped: &Table, key: &str, value: toml::Value) -> Option<Table> {
     };
     let table = match first.strip_suffix("[]") {
         Some(array) => {
-            let mut element = shipped.get(array)?.as_array()?.first()?.as_table()?.clone();
+            let first = |array: &str| shipped.get(array)?.as_array()?.first()?.as_table();
+            let like = LIKE.iter().find(|(empty, _)| *empty == array);
+            let mut element = first(array).or_else(|| first(like?.1))?.clone();
             element.extend(document(&element, rest, value)?);
             (array, toml::Value::Array(vec![element.into()]))
         }

@@ -25,7 +25,7 @@ pub struct Pair {
     pub in_sync: Vec<String>,
     /// Whether the primary takes writes.
     pub open: bool,
-    /// Whether the replica acknowledges: if not, commits wait for it.
+    /// Whether heartbeats are acknowledged: if not, commits wait, for the replica or for the primary itself where that is alone.
     pub acknowledging: bool,
     /// What is waited for.
     pub waits: Vec<String>,

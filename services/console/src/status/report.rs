@@ -320,10 +320,16 @@ fn of_the_pair(pair: &Pair) -> Vec<String> {
     } else if !pair.open {
         faults.push(format!("{} takes no writes; reads go on", pair.primary));
     } else if !pair.acknowledging {
-        faults.push(format!(
-            "writes wait for {}, which does not acknowledge; reads go on",
-            replicas.join(", ")
-        ));
+        faults.push(match pair.in_sync.len() {
+            0 | 1 => format!(
+                "{}, which is alone, has committed nothing for a moment; reads go on",
+                pair.primary
+            ),
+            _ => format!(
+                "writes wait for {}, which does not acknowledge; reads go on",
+                replicas.join(", ")
+            ),
+        });
     }
     faults.extend(
         pair.waits
@@ -451,6 +457,17 @@ mod tests {
         assert!(text.starts_with("mysql-2 is away\n"), "{text}");
         assert!(text.contains("writes wait for mysql-2"), "{text}");
         assert!(text.contains("./stack logs mysql-2"), "{text}");
+    }
+
+    #[test]
+    fn a_primary_that_is_alone_waits_for_nobody() {
+        let mut pair = pair();
+        pair.acknowledging = false;
+        pair.in_sync.pop();
+        let report = Report::of(&expected(), &containers(), Ok(pair), edges());
+        let text = report.to_text();
+        assert!(text.contains("mysql-1, which is alone,"), "{text}");
+        assert!(!text.contains("writes wait"), "{text}");
     }
 
     #[test]
