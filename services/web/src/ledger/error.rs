@@ -68,6 +68,13 @@ impl LedgerError {
         }
     }
 
+    /// Whether a transaction that met this is rolled back for sure, and may do better when it is done over at once: it was in a deadlock, or
+    /// its server is not the primary any more.
+    pub(super) fn is_rolled_back(&self) -> bool {
+        let closed = matches!(self.router(), Some(RouterError::PrimaryUnavailable { .. }));
+        closed || self.server_code() == Some(ER_LOCK_DEADLOCK)
+    }
+
     /// The server's error number, if it was the server that refused.
     pub(super) fn server_code(&self) -> Option<u16> {
         let error = match self {
@@ -110,7 +117,7 @@ impl From<RouterError> for LedgerError {
 /// A row with this key is there already.
 pub(super) const ER_DUP_ENTRY: u16 = 1062;
 /// Rolled back by the server, because two transactions waited for each other.
-pub(super) const ER_LOCK_DEADLOCK: u16 = 1213;
+const ER_LOCK_DEADLOCK: u16 = 1213;
 /// A foreign key names a row that is not there.
 pub(super) const ER_NO_REFERENCED_ROW: u16 = 1452;
 /// Too many connections; shutting down; lock wait timeout; deadlock; read-only (twice); read-only engine; gone; lost; offline; killed.

@@ -10,18 +10,22 @@ use router::{Router, Transaction};
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::{
     Invalid, LedgerError, OwnerId,
-    error::{ER_DUP_ENTRY, ER_LOCK_DEADLOCK, ER_NO_REFERENCED_ROW},
+    error::{ER_DUP_ENTRY, ER_NO_REFERENCED_ROW},
 };
 
 /// How long an answer is remembered.
 const REMEMBERED: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How often a transaction that the server rolled back, because two waited for each other, is done over.
-const DEADLOCK_RETRIES: u32 = 5;
+/// How often a transaction that the server rolled back, because two waited for each other or another server is to be the primary, is done
+/// over.
+const RETRIES: u32 = 5;
+
+/// How long before it is done over on the next primary: until the router has seen that this one is closed.
+const CLOSED_PAUSE: Duration = Duration::from_millis(50);
 
 /// How long the statements of a transaction may take, its commit aside, which has the router's bound: mostly waiting for the locks of
 /// others, who in turn wait for their commits.
@@ -121,15 +125,15 @@ pub(super) async fn once<C: Command>(
 ) -> Result<Outcome<C::Answer>, LedgerError> {
     let mut retries = 0;
     loop {
-        match attempt(db, owner, key, command).await {
-            Err(error)
-                if error.server_code() == Some(ER_LOCK_DEADLOCK) && retries < DEADLOCK_RETRIES =>
-            {
+        // Writes are held while the primary changes, up to a limit: who got none within it is not done over.
+        let transaction = db.begin().await?;
+        match attempt(transaction, owner, key, command).await {
+            Err(error) if error.is_rolled_back() && retries < RETRIES => {
                 retries += 1;
-                tracing::debug!(
-                    retries,
-                    "deadlock: the transaction was rolled back and is done over"
-                );
+                tracing::debug!(retries, %error, "the transaction was rolled back and is done over");
+                if error.router().is_some() {
+                    sleep(CLOSED_PAUSE).await;
+                }
             }
             outcome => return outcome,
         }
@@ -137,7 +141,7 @@ pub(super) async fn once<C: Command>(
 }
 
 async fn attempt<C: Command>(
-    db: &Router,
+    mut transaction: Transaction,
     owner: OwnerId,
     key: &IdempotencyKey,
     command: &C,
@@ -152,7 +156,6 @@ async fn attempt<C: Command>(
             .expect("an answer serializes: it has text keys and no map"),
         now: OffsetDateTime::now_utc(),
     };
-    let mut transaction = db.begin().await?;
     let done = timeout(
         STATEMENTS_TIME,
         done(&mut transaction, owner, command, &row, answer),
