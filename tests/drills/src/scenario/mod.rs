@@ -12,10 +12,10 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::client::Habit;
-use crate::history::Outcome;
+use crate::history::{Attempt, Outcome};
 use crate::judge::Verdict;
 use crate::load::habit;
 use crate::sight::name;
@@ -216,17 +216,23 @@ async fn ends_well(stage: &Stage, since: Duration) -> Result<String> {
     ))
 }
 
-/// That no write which was begun since then has come to one of these, but for clients that write to a server whatever it is.
-fn none_came_to(stage: &Stage, since: Duration, unwanted: &[Outcome]) -> Result<()> {
-    for (writer, attempts) in stage.history().attempts().iter().enumerate() {
+/// That hardly a client had a write, begun since then, that came to one of these: a stalled machine makes one lose patience, and what is
+/// looked for would all of them. Those aside that write to a server whatever it is.
+fn hardly_any_came_to(stage: &Stage, since: Duration, unwanted: &[Outcome]) -> Result<()> {
+    let attempts = stage.history().attempts();
+    let mut disturbed: Vec<&Attempt> = Vec::new();
+    for (writer, attempts) in attempts.iter().enumerate() {
         if matches!(habit(writer), Habit::Stubborn(_)) {
             continue;
         }
         let mut begun = attempts.iter().filter(|attempt| attempt.began >= since);
-        if let Some(attempt) = begun.find(|attempt| unwanted.contains(&attempt.outcome)) {
-            bail!("a write of writer {writer} was disturbed: {attempt:?}");
-        }
+        disturbed.extend(begun.find(|attempt| unwanted.contains(&attempt.outcome)));
     }
+    ensure!(
+        disturbed.len() < attempts.len() / 4,
+        "the writes of {} clients were disturbed: {disturbed:?}",
+        disturbed.len()
+    );
     Ok(())
 }
 

