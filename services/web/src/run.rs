@@ -71,6 +71,9 @@ pub fn serve(mut config: Config) -> anyhow::Result<()> {
     served
 }
 
+/// How long to wait for the router's first look at the database.
+const FIRST_LOOK: Duration = Duration::from_secs(1);
+
 async fn live(config: Config, traces: &Traces) -> anyhow::Result<()> {
     let identity = IdentityWatch::load(&config.identity)?;
     let registry = Registry::new();
@@ -111,6 +114,8 @@ async fn live(config: Config, traces: &Traces) -> anyhow::Result<()> {
         &state.metrics,
     );
     tracing::info!(address = %listener.local_addr()?, "listening");
+    // Who asked before the router has looked would be told that there is no primary. Without one it serves all the same.
+    let _ = state.router.wait_for_primary(FIRST_LOOK).await;
     state.readiness.is_ready();
 
     let asked = stop::requested();
