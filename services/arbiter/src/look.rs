@@ -169,12 +169,15 @@ impl Earlier {
         );
         self.writable
             .seen(primary.is_some_and(Facts::takes_ours), now);
-        let acknowledges = primary.zip(replica).is_some_and(|(primary, replica)| {
-            would_acknowledge(primary, replica)
-                && replica.holds().contains(&primary.server.executed)
-        });
-        let closed = primary.is_some_and(|facts| facts.server.super_read_only);
-        self.closed_alone.seen(closed && !acknowledges, now);
+        let accompanied = |primary: &Facts| {
+            replica.is_some_and(|replica| {
+                would_acknowledge(primary, replica)
+                    && replica.holds().contains(&primary.server.executed)
+            })
+        };
+        let closed_alone = |facts: &Facts| facts.server.super_read_only && !accompanied(facts);
+        self.closed_alone
+            .seen(primary.is_some_and(closed_alone), now);
         let heart = match (self.writable.0, pulse.acknowledged) {
             // One from before says nothing: the primary may have restarted in between.
             (Some(since), Some(beat)) if beat.at > since && now - beat.at < pulse.limit => {

@@ -119,6 +119,20 @@ impl Scene {
         assert!(decision.conditions.iter().any(which), "{decision:?}");
     }
 
+    /// Looks at this at that time, after what was seen before.
+    fn seen(&self, earlier: &mut Earlier, at: Instant, acknowledged: Option<Beaten>) -> Look {
+        let pulse = Pulse {
+            acknowledged,
+            limit: LONG,
+        };
+        let moment = Moment {
+            asked: at,
+            answered: at,
+        };
+        let servers = self.look.servers.clone();
+        earlier.look(servers, self.state.as_ref(), pulse, moment)
+    }
+
     fn ask(&self, ask: &Ask) -> Result<State, String> {
         grant(&pair(), self.state.as_ref(), &self.look, &TIMING, ask)
     }

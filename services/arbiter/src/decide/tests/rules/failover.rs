@@ -44,22 +44,7 @@ fn a_server_that_is_full_is_not_dead() {
         said.as_mut().unwrap_err().alive = alive;
         let mut earlier = Earlier::default();
         let now = Instant::now();
-        let looks = [now, now + LONG].map(|at| {
-            let pulse = Pulse {
-                acknowledged: None,
-                limit: LONG,
-            };
-            let moment = Moment {
-                asked: at,
-                answered: at,
-            };
-            earlier.look(
-                scene.look.servers.clone(),
-                scene.state.as_ref(),
-                pulse,
-                moment,
-            )
-        });
+        let looks = [now, now + LONG].map(|at| scene.seen(&mut earlier, at, None));
         assert_eq!(looks[1].primary_away, away);
     }
 }

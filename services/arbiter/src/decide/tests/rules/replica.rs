@@ -58,20 +58,7 @@ fn a_heartbeat_that_began_before_semi_sync_was_seen_proves_nothing() {
                 begun: at(begun),
                 at: at(160),
             };
-            let pulse = Pulse {
-                acknowledged: (now > 160).then_some(beat),
-                limit: LONG,
-            };
-            let moment = Moment {
-                asked: at(now),
-                answered: at(now),
-            };
-            earlier.look(
-                scene.look.servers.clone(),
-                scene.state.as_ref(),
-                pulse,
-                moment,
-            )
+            scene.seen(&mut earlier, at(now), (now > 160).then_some(beat))
         });
         let known = looks.map(|look| look.executed_before.is_some());
         assert_eq!(known, [false, false, false, proves]);
@@ -84,25 +71,13 @@ fn a_look_at_another_boot_of_either_server_proves_nothing() {
         let mut scene = growing();
         let start = Instant::now();
         let mut earlier = Earlier::default();
+        let at = |ms| start + Duration::from_millis(ms);
         let mut look = |scene: &Scene, ms| {
-            let at = start + Duration::from_millis(ms);
-            let pulse = Pulse {
-                acknowledged: (ms > 150).then_some(Beaten {
-                    begun: start + Duration::from_millis(150),
-                    at: start + Duration::from_millis(160),
-                }),
-                limit: LONG,
+            let beat = Beaten {
+                begun: at(150),
+                at: at(160),
             };
-            let moment = Moment {
-                asked: at,
-                answered: at,
-            };
-            earlier.look(
-                scene.look.servers.clone(),
-                scene.state.as_ref(),
-                pulse,
-                moment,
-            )
+            scene.seen(&mut earlier, at(ms), (ms > 150).then_some(beat))
         };
         for ms in [0, 100, 200] {
             look(&scene, ms);
