@@ -261,6 +261,17 @@ impl Arbiter {
         Ok(said)
     }
 
+    /// Asks for a switchover until it is granted, or refused for good: one that was just started does not know yet that the replica
+    /// acknowledges. If it dies in it, it ends without an answer.
+    pub async fn switchover(&self, within: Duration) -> Result<Output> {
+        wait_for("the switchover is granted", within, async || {
+            let asked = self.ask(&["switchover"]).await.ok()?;
+            let words = String::from_utf8_lossy(&asked.stderr);
+            (!words.contains("ask again")).then_some(asked)
+        })
+        .await
+    }
+
     /// What `arbiter status --json` says, if it answers.
     pub async fn status(&self) -> Option<Value> {
         let asked = self.ask(&["status", "--json"]).await.ok()?;

@@ -175,7 +175,8 @@ async fn failpoint(stage: &Stage, point: &str, trigger: Trigger, primary: usize)
             sleep(AWAY).await;
             server.restart().await?;
         }
-        None => ask_for_a_switchover(stage).await,
+        // Refused or without an end, it does not lead to the failpoint, and that is said.
+        None => drop(stage.arbiter().switchover(KNOWN_MAX).await),
     }
     let reached = wait_for("the failpoint", REACHED_MAX, async || {
         let deaths = stage.arbiter().deaths();
@@ -196,17 +197,6 @@ async fn knows(stage: &Stage) {
     let _ = arbiter
         .until("the arbiter knows the pair", KNOWN_MAX, known)
         .await;
-}
-
-/// Until it is granted, or refused for good; it ends without an answer if the arbiter does. One that was just started does not know yet that
-/// the replica acknowledges.
-async fn ask_for_a_switchover(stage: &Stage) {
-    let _ = wait_for("the switchover is granted", KNOWN_MAX, async || {
-        let asked = stage.arbiter().ask(&["switchover"]).await.ok()?;
-        let words = String::from_utf8_lossy(&asked.stderr);
-        (!words.contains("ask again")).then_some(())
-    })
-    .await;
 }
 
 /// In one command, for beginning one takes the engine as long as a stop lasts.

@@ -109,6 +109,11 @@ mod tests {
     use super::*;
 
     #[test]
+    fn it_dies_at_every_step_that_there_is() {
+        assert_eq!(arbiter::step::Step::NAMES, STEPS);
+    }
+
+    #[test]
     fn a_round_is_the_same_again_and_every_kind_is_drawn() {
         assert_eq!(plan(7, 3), plan(7, 3));
         let rounds: Vec<_> = (1..=500).map(|round| plan(7, round)).collect();

@@ -124,14 +124,8 @@ impl Change {
                 stage.acknowledges(10, stage.now(), Some(primary)).await?;
             }
             Change::Switchover => {
-                // If the arbiter dies, it ends without an answer; what was decided is finished all the same, or given up. One that has just
-                // been started does not know yet that the replica acknowledges.
-                let asked = wait_for("the switchover is granted", SETTLED, async || {
-                    let asked = stage.arbiter().ask(&["switchover"]).await.ok()?;
-                    let words = String::from_utf8_lossy(&asked.stderr);
-                    (!words.contains("ask again")).then_some(asked)
-                })
-                .await?;
+                // If the arbiter dies, what was decided is finished all the same, or given up.
+                let asked = stage.arbiter().switchover(SETTLED).await?;
                 stage.died_at(failpoint, armed).await?;
                 let status = stage.whole().await?;
                 ensure!(
