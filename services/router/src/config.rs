@@ -24,7 +24,7 @@ pub struct RouterConfig {
     pub acquire_timeout_ms: u64,
     /// The longest that a write waits for the end of a switchover.
     pub hold_timeout_ms: u64,
-    /// How often the servers are asked how they are; four times as often while one of them is away.
+    /// How often the servers are asked how they are; four times as often while one of them is away or writes wait for the next primary.
     pub probe_interval_ms: u64,
     /// How long a server may take to answer that before it counts as away.
     pub probe_timeout_ms: u64,

@@ -18,7 +18,7 @@ use crate::{
 
 /// Between two rounds of probes, however suspicious somebody is.
 const PAUSE: Duration = Duration::from_millis(10);
-/// How many times as often servers are asked while one of them is away.
+/// How many times as often servers are asked while one of them is away, or writes wait for the next primary.
 const HURRY: u32 = 4;
 
 /// Asks for ever, until the router is gone.

@@ -326,9 +326,9 @@ impl View {
         }
     }
 
-    /// Whether somebody is away, so that it is worth looking more often.
+    /// Whether it is worth looking more often: somebody is away, or writes wait for the next primary.
     pub(crate) fn is_suspicious(&self) -> bool {
-        self.servers.iter().any(|server| !server.up)
+        self.holds_writes() || self.servers.iter().any(|server| !server.up)
     }
 }
 
