@@ -18,7 +18,7 @@ use reqwest::{
     header::{HeaderMap, HeaderValue},
 };
 use serde_json::{Value, json};
-use sqlx::Row;
+use sqlx::{MySqlConnection, Row};
 use tempfile::TempDir;
 
 /// For what takes milliseconds on an idle machine.
@@ -1513,6 +1513,54 @@ async fn what_is_away_is_said_and_the_same_key_settles_what_became_of_a_write() 
     });
     assert_eq!(read.await?.json["balance_cents"], 93);
     Ok(())
+}
+
+/// Who holds a lock may be a client that was cut off, which the server needs as long to find out as others wait for the lock.
+#[tokio::test]
+async fn a_lock_that_does_not_come_is_asked_for_once_more() -> Result<()> {
+    let web = Web::start().await?;
+    let ada = web.owner("Ada").await?;
+    let (a, b) = (ada.open("a", 100).await?, ada.open("b", 0).await?);
+    let mut monitor = web.pair.mysql_1().connect(Account::Monitor).await?;
+    let mut holder = web.pair.mysql_1().connect(Account::App).await?;
+    let lock = "START TRANSACTION; SELECT id FROM ledger.accounts FOR UPDATE";
+
+    sqlx::raw_sql(lock).execute(&mut holder).await?;
+    let let_go = async {
+        let first = who_waits(&mut monitor, 0).await?;
+        who_waits(&mut monitor, first).await?;
+        sqlx::raw_sql("ROLLBACK").execute(&mut holder).await?;
+        anyhow::Ok(())
+    };
+    let (sent, let_go) = tokio::join!(ada.send(&a, &b, 1), let_go);
+    let_go?;
+    sent?.is(StatusCode::CREATED)?;
+
+    // Not for ever: who holds it may be at work.
+    sqlx::raw_sql(lock).execute(&mut holder).await?;
+    let refused = ada.send(&a, &b, 1).await?;
+    refused.is(StatusCode::SERVICE_UNAVAILABLE)?;
+    assert!(
+        text(&refused.json["detail"]).contains("1205"),
+        "{refused:#?}"
+    );
+    sqlx::raw_sql("ROLLBACK").execute(&mut holder).await?;
+    assert_eq!((ada.balance(&a).await?, ada.balance(&b).await?), (99, 1));
+    web.is_sound().await
+}
+
+/// The transaction that waits for a lock, other than this one, as soon as there is one.
+async fn who_waits(monitor: &mut MySqlConnection, but: u64) -> Result<u64> {
+    let deadline = Instant::now() + SOON;
+    loop {
+        let waits = "SELECT CAST(MAX(requesting_engine_transaction_id) AS UNSIGNED) FROM performance_schema.data_lock_waits";
+        let waits: Option<u64> = sqlx::query_scalar(waits).fetch_one(&mut *monitor).await?;
+        if let Some(waits) = waits.filter(|waits| *waits != but) {
+            return Ok(waits);
+        }
+        ensure!(Instant::now() < deadline, "nobody waits for a lock");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 #[tokio::test]

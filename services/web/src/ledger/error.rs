@@ -75,6 +75,11 @@ impl LedgerError {
         closed || self.server_code() == Some(ER_LOCK_DEADLOCK)
     }
 
+    /// Whether a lock did not come in time.
+    pub(super) fn has_waited_for_a_lock(&self) -> bool {
+        self.server_code() == Some(ER_LOCK_WAIT_TIMEOUT)
+    }
+
     /// The server's error number, if it was the server that refused.
     pub(super) fn server_code(&self) -> Option<u16> {
         let error = match self {
@@ -118,6 +123,8 @@ impl From<RouterError> for LedgerError {
 pub(super) const ER_DUP_ENTRY: u16 = 1062;
 /// Rolled back by the server, because two transactions waited for each other.
 const ER_LOCK_DEADLOCK: u16 = 1213;
+/// Somebody else held a lock for too long. The statement is rolled back, the transaction is not.
+const ER_LOCK_WAIT_TIMEOUT: u16 = 1205;
 /// A foreign key names a row that is not there.
 pub(super) const ER_NO_REFERENCED_ROW: u16 = 1452;
 /// Too many connections; shutting down; lock wait timeout; deadlock; read-only (twice); read-only engine; gone; lost; offline; killed.

@@ -124,6 +124,7 @@ pub(super) async fn once<C: Command>(
     command: &C,
 ) -> Result<Outcome<C::Answer>, LedgerError> {
     let mut retries = 0;
+    let mut waited = false;
     loop {
         // Writes are held while the primary changes, up to a limit: who got none within it is not done over.
         let transaction = db.begin().await?;
@@ -134,6 +135,11 @@ pub(super) async fn once<C: Command>(
                 if error.router().is_some() {
                     sleep(CLOSED_PAUSE).await;
                 }
+            }
+            // Once more: who held the lock may have been cut off, which the server needs as long to find out.
+            Err(error) if error.has_waited_for_a_lock() && !waited => {
+                waited = true;
+                tracing::debug!(%error, "the transaction is done over");
             }
             outcome => return outcome,
         }
