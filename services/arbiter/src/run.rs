@@ -386,7 +386,13 @@ impl Arbiter {
             *before = beat;
             changed
         });
-        let now = Status::of(self.state.as_ref(), decision, look);
+        let now = Status::of(
+            self.state.as_ref(),
+            decision,
+            look,
+            &status.borrow().0,
+            self.config.timing().failover_after,
+        );
         self.metrics.set(&now);
         let said: Vec<String> = [&now.waits[..], &now.refusals[..]]
             .concat()

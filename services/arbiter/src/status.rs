@@ -1,13 +1,13 @@
 //! What the arbiter knows, for people and for programs.
 
-use std::fmt::Write;
+use std::{fmt::Write, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     decide::Decision,
     look::{Heart, Look},
-    observe::{Facts, Observation},
+    observe::Observation,
     state::State,
 };
 
@@ -70,17 +70,32 @@ pub struct ServerStatus {
 }
 
 impl Status {
-    /// From what was decided and seen last.
+    /// From what was decided and seen last, and what was known before it: a primary that has missed a look, and is not missed for longer than
+    /// `patience`, takes writes as it did.
     #[must_use]
-    pub fn of(state: Option<&State>, decision: &Decision, look: &Look) -> Self {
+    pub fn of(
+        state: Option<&State>,
+        decision: &Decision,
+        look: &Look,
+        before: &Self,
+        patience: Duration,
+    ) -> Self {
         let primary = state.map_or("", |state| state.primary.as_str());
-        let acknowledging = look.heart == Heart::Beats;
+        let is_the_same = state.is_some_and(|state| state.epoch == before.epoch);
+        let open = match look.facts(primary) {
+            Some(facts) => facts.open(),
+            None => is_the_same && before.open && look.primary_away < patience,
+        };
+        let acknowledging = match look.heart {
+            Heart::Beats => true,
+            Heart::Silent => false,
+            Heart::Unknown => is_the_same && before.acknowledging && open,
+        };
         let servers = look
             .servers
             .iter()
             .map(|(name, observation)| server(name, primary, acknowledging, observation, look))
             .collect();
-        let open = look.facts(primary).is_some_and(Facts::open);
         Self {
             epoch: state.map_or(0, |state| state.epoch),
             phase: state.map_or_else(|| "none".to_owned(), |state| state.phase.to_string()),

@@ -318,7 +318,14 @@ fn of_the_pair(pair: &Pair) -> Vec<String> {
     if pair.epoch == 0 {
         faults.push("there is no primary yet".to_owned());
     } else if !pair.open {
-        faults.push(format!("{} takes no writes; reads go on", pair.primary));
+        let is_there = |server: &super::Server| server.name == pair.primary && server.reachable;
+        faults.push(match pair.servers.iter().any(is_there) {
+            true => format!("{} takes no writes; reads go on", pair.primary),
+            false => format!(
+                "{} does not answer the arbiter, and takes no writes; reads go on",
+                pair.primary
+            ),
+        });
     } else if !pair.acknowledging {
         faults.push(match pair.in_sync.len() {
             0 | 1 => format!(

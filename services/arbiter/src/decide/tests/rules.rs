@@ -5,6 +5,7 @@ mod failover;
 mod opening;
 mod refusals;
 mod replica;
+mod told;
 
 use std::time::{Duration, Instant};
 
