@@ -105,9 +105,11 @@ impl Store {
         let part = match trace.parts.iter_mut().find(same) {
             Some(part) => part,
             None => {
+                // Not with the spans of all the others in the message: a message tells of hundreds of traces.
                 trace.parts.push(ResourceSpans {
+                    resource: from.resource.clone(),
                     scope_spans: Vec::new(),
-                    ..from.clone()
+                    schema_url: from.schema_url.clone(),
                 });
                 trace.parts.last_mut().expect("it was just put there")
             }
@@ -116,8 +118,9 @@ impl Store {
         match part.scope_spans.iter_mut().find(same) {
             Some(kept) => kept.spans.push(span),
             None => part.scope_spans.push(ScopeSpans {
+                scope: scope.scope.clone(),
                 spans: vec![span],
-                ..scope.clone()
+                schema_url: scope.schema_url.clone(),
             }),
         }
     }
