@@ -116,6 +116,13 @@ fn main() -> ExitCode {
     if arguments.list {
         return run(&arguments, None, calling.into_iter().chain(breaking)).exit_code();
     }
+    // Whoever wants only some of the tests may not want those with a browser, which install it for themselves.
+    if arguments.filter.is_none()
+        && let Err(error) = harness::browser::install()
+    {
+        eprintln!("{error:#}");
+        return ExitCode::FAILURE;
+    }
     let stack = match Stack::up() {
         Ok(stack) => Arc::new(stack),
         Err(error) => {

@@ -379,8 +379,12 @@ fn element(found: &Value) -> Result<Element> {
     Ok(Element(id.to_owned()))
 }
 
-/// Installs what is missing, where that can be done.
-fn install() -> Result<()> {
+/// Installs what is missing, where that can be done. A package manager waits for the disk with every file that it writes, and so then does
+/// every commit: best before there is a stack.
+///
+/// # Errors
+/// What is missing and cannot be installed.
+pub fn install() -> Result<()> {
     // The tests that want a browser begin together: one installs, the others find it done.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _one = ONE_AT_A_TIME.lock();
