@@ -15,7 +15,7 @@ use router_common::{
 async fn what_belongs_to_one_connection_stays_on_it_and_connections_are_bounded() -> Result<()> {
     let pair = pair().await?;
     let web = Web::start(&pair, config(&pair)).await?;
-    a_transaction_is_on_the_primary_and_is_seen_once_it_is_committed(&web).await?;
+    a_transaction_is_on_the_primary_and_is_seen_once_it_is_committed(&pair, &web).await?;
     a_transaction_that_is_dropped_is_rolled_back(&pair, &web).await?;
     a_transaction_that_reads_is_on_the_replica_and_changes_nothing(&pair, &web).await?;
     a_pinned_connection_keeps_its_state_and_takes_it_along(&pair, &web).await?;
@@ -52,7 +52,10 @@ async fn read(transaction: &mut Transaction, id: i32) -> Result<i32, sqlx::Error
         .await
 }
 
-async fn a_transaction_is_on_the_primary_and_is_seen_once_it_is_committed(web: &Web) -> Result<()> {
+async fn a_transaction_is_on_the_primary_and_is_seen_once_it_is_committed(
+    pair: &Pair,
+    web: &Web,
+) -> Result<()> {
     let (session, other) = (web.session(), web.session());
     let mut transaction = session.begin().await?;
     add(&mut transaction, 0).await?;
@@ -62,7 +65,8 @@ async fn a_transaction_is_on_the_primary_and_is_seen_once_it_is_committed(web: &
     transaction.commit().await?;
     same(&get(&session, 0).await?, &1)?;
     same(&went(&session)[0], &"primary;reason=transaction".to_owned())?;
-    // A transaction that was rolled back is no write.
+    // A transaction that was rolled back is no write. The new session owes nothing to the write before it, and may find it not yet applied.
+    pair.caught_up(pair.mysql_1(), pair.mysql_2()).await?;
     let session = web.session();
     let mut transaction = session.begin().await?;
     add(&mut transaction, 0).await?;
