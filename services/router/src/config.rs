@@ -24,9 +24,10 @@ pub struct RouterConfig {
     pub acquire_timeout_ms: u64,
     /// The longest that a write waits for the end of a switchover.
     pub hold_timeout_ms: u64,
-    /// How often the servers are asked how they are; four times as often while one of them is away or writes wait for the next primary.
+    /// How often the servers are asked how they are; four times as often while one of them is away or late, or writes wait for the next
+    /// primary.
     pub probe_interval_ms: u64,
-    /// How long a server may take to answer that before it counts as away.
+    /// How long a server may take to answer that before it is late; twice in a row late is away.
     pub probe_timeout_ms: u64,
     /// How many probes in a row a server that was away must answer before it gets statements again.
     pub recovery_probes: u32,
@@ -44,7 +45,7 @@ pub struct RouterConfig {
     pub max_lifetime_ms: u64,
     /// Prepared statements that each connection keeps; the server counts those of all connections (`max_prepared_stmt_count`).
     pub prepared_statements: u32,
-    /// How often a transaction that is given as a closure is begun again after a deadlock or a lock that did not come.
+    /// How often a transaction that is given as a closure is begun again after a deadlock, a lock that did not come, or a change of the primary.
     pub transaction_retries: u32,
     /// Statements that a replica refused as writes and that are remembered.
     pub corrections_max: u32,

@@ -18,7 +18,7 @@ use crate::{
 
 /// Between two rounds of probes, however suspicious somebody is.
 const PAUSE: Duration = Duration::from_millis(10);
-/// How many times as often servers are asked while one of them is away, or writes wait for the next primary.
+/// How many times as often servers are asked while one of them is away or late, or writes wait for the next primary.
 const HURRY: u32 = 4;
 
 /// Asks for ever, until the router is gone.
@@ -50,7 +50,7 @@ async fn round(shared: &Shared, connections: &mut [Option<Asking>]) {
             let answer = match timeout(limit, probe(server, connection, limit)).await {
                 Ok(Ok(answer)) => Ok(answer),
                 Ok(Err(error)) => Err(silence(&error)),
-                Err(_) => Err(Silence::Away(format!("no answer within {limit:?}"))),
+                Err(_) => Err(Silence::Late(format!("no answer within {limit:?}"))),
             };
             if answer.is_err() {
                 *connection = None;

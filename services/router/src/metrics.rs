@@ -188,7 +188,7 @@ impl Metrics {
             )?,
             transactions_retried: counter(
                 "router_transactions_retried_total",
-                "Transactions given as closures that were begun again after a deadlock or a lock that did not come.",
+                "Transactions given as closures that were begun again after a deadlock, a lock that did not come, or a change of the primary.",
             )?,
         };
         for kind in RouterError::KINDS {

@@ -57,6 +57,8 @@ pub struct OwnConnection {
     rolled_back: Option<String>,
     /// The last statement that failed was rolled back, or gave up waiting, for somebody else's lock.
     met_contention: bool,
+    /// The server refused a statement of a transaction, because it is not the primary any more or is closed.
+    was_closed: bool,
 }
 
 impl OwnConnection {
@@ -72,6 +74,7 @@ impl OwnConnection {
             is_mid_answer: false,
             rolled_back: None,
             met_contention: false,
+            was_closed: false,
         }
     }
 
@@ -89,6 +92,11 @@ impl OwnConnection {
 
     pub(crate) fn met_contention(&self) -> bool {
         self.met_contention
+    }
+
+    /// Whether the transaction met a server that was closed, or made a replica, before anything of it was committed.
+    pub(crate) fn was_closed(&self) -> bool {
+        self.was_closed
     }
 
     /// Why the server has rolled the transaction back by itself, if it has.
@@ -152,6 +160,7 @@ impl OwnConnection {
                 {
                     shared.suspect();
                     self.lost = Some(error.to_string());
+                    self.was_closed = self.within == Within::Transaction;
                     return choose::away_because(shared, self.server, &error.to_string());
                 }
                 kind => {

@@ -71,9 +71,9 @@ impl Router {
         begun.map_err(|error| self.give_up(error))
     }
 
-    /// Does something in a transaction on the primary, and commits it. When a statement of it meets a deadlock or a lock that does not come, it
-    /// is rolled back and done again from its beginning, at most `transaction_retries` times, after a short random pause. Once COMMIT was
-    /// sent, nothing is done again.
+    /// Does something in a transaction on the primary, and commits it. When a statement of it meets a deadlock, a lock that does not come, or a
+    /// server that is not the primary any more, it is rolled back and done again from its beginning, at most `transaction_retries` times,
+    /// after a short random pause. Once COMMIT was sent, nothing is done again.
     ///
     /// ```no_run
     /// # async fn example(db: router::Router) -> Result<(), sqlx::Error> {
@@ -108,13 +108,20 @@ impl Router {
                 (Ok(_), Some(rolled_back)) => self.give_up(rolled_back).into(),
                 (Err(error), _) => error,
             };
-            let again = tries_left > 0 && transaction.own.met_contention();
+            let was_closed = transaction.own.was_closed();
+            let again = tries_left > 0 && (was_closed || transaction.own.met_contention());
             // Should this fail, the server rolls back when it finds the connection closed.
             let _ = transaction.rollback().await;
             if !again {
                 return Err(error);
             }
             self.shared.metrics.transactions_retried.inc();
+            if was_closed {
+                // From then on it is known that the primary changes, for which the next one is held.
+                let config = &self.shared.config;
+                let round = config.probe_timeout() + config.probe_interval();
+                self.shared.next_round(round).await;
+            }
             tokio::time::sleep(random_part_of(pause)).await;
             pause *= 2;
         }

@@ -24,6 +24,8 @@ pub(crate) struct View {
     pub(crate) servers: Vec<ServerView>,
     pub(crate) row: Option<ClusterRow>,
     pub(crate) epoch: u64,
+    /// The highest epoch in which the primary itself was heard. A replica's row is as old as the replica: that it is in sync it says for ever.
+    heard: u64,
     /// The index of the primary of the highest epoch, whether it is there or not.
     pub(crate) primary: Option<usize>,
 }
@@ -35,6 +37,10 @@ pub(crate) struct ServerView {
     pub(crate) up: bool,
     /// Why it is not up.
     pub(crate) error: Arc<str>,
+    /// It did not answer the last look in time. Once that is nothing yet.
+    is_late: bool,
+    /// What is known of it is from the last look, not from an earlier one.
+    is_current: bool,
     /// How many probes in a row it has answered.
     answered: u32,
     pub(crate) facts: Option<ServerFacts>,
@@ -69,6 +75,8 @@ pub(crate) struct Answer {
 pub(crate) enum Silence {
     /// It takes no more connections: it is there, and serves those that it has.
     Full,
+    /// It did not answer in time, in words: it is away, or it or this machine was busy for a moment.
+    Late(String),
     /// It is away, or closed: in words.
     Away(String),
 }
@@ -124,6 +132,8 @@ impl View {
         let server = ServerView {
             up: false,
             error: "not asked yet".into(),
+            is_late: false,
+            is_current: false,
             // The first answer is enough.
             answered: u32::MAX,
             facts: None,
@@ -142,6 +152,7 @@ impl View {
             servers: vec![server; servers],
             row: None,
             epoch: 0,
+            heard: 0,
             primary: None,
         }
     }
@@ -159,6 +170,7 @@ impl View {
             servers: Vec::with_capacity(names.len()),
             row: self.row.clone(),
             epoch: self.epoch,
+            heard: self.heard,
             primary: None,
         };
         for (answer, before) in answers.into_iter().zip(&self.servers) {
@@ -167,11 +179,16 @@ impl View {
                     let is_news = |row: &ClusterRow| view.is_news(row, &answer.facts.uuid);
                     if let Some(row) = answer.row.take_if(|row| is_news(row)) {
                         view.epoch = row.epoch;
+                        if row.primary_uuid == answer.facts.uuid {
+                            view.heard = row.epoch;
+                        }
                         view.row = Some(row);
                     }
                     before.answered(answer, bounds.recovery_probes)
                 }
                 Err(Silence::Full) => before.full(),
+                Err(Silence::Late(_)) if before.up && !before.is_late => before.late(),
+                Err(Silence::Late(error)) => before.silent(error),
                 Err(Silence::Away(error)) => before.silent(error),
             };
             view.servers.push(server);
@@ -201,9 +218,10 @@ impl View {
 
     /// What only several answers together tell.
     fn compare(&mut self, began: Instant, names: &[&str], max_lag: Duration) {
+        // What it has executed since it was asked last, nobody can be compared with.
         let of_primary = self
             .primary
-            .filter(|&primary| self.is_the_published(primary))
+            .filter(|&primary| self.servers[primary].is_current && self.is_the_published(primary))
             .and_then(|primary| self.servers[primary].facts.as_ref())
             .map(|facts| facts.executed.clone());
         let primary_uuid = match &self.row {
@@ -215,7 +233,15 @@ impl View {
             _ => None,
         };
         let row = self.row.as_ref();
-        let in_sync = |name: &str| row.is_some_and(|row| row.in_sync.iter().any(|one| one == name));
+        // One that goes on and is not heard may have been left alone since.
+        let is_unheard = |primary: usize| {
+            let primary = &self.servers[primary];
+            primary.up && !primary.is_current
+        };
+        let was_heard = self.heard == self.epoch && !self.primary.is_some_and(is_unheard);
+        let in_sync = |name: &str| {
+            was_heard && row.is_some_and(|row| row.in_sync.iter().any(|one| one == name))
+        };
         for (index, server) in self.servers.iter_mut().enumerate() {
             server.drains = in_maintenance == Some(index);
             server.has_all = false;
@@ -326,9 +352,10 @@ impl View {
         }
     }
 
-    /// Whether it is worth looking more often: somebody is away, or writes wait for the next primary.
+    /// Whether it is worth looking more often: somebody is away or late, or writes wait for the next primary.
     pub(crate) fn is_suspicious(&self) -> bool {
-        self.holds_writes() || self.servers.iter().any(|server| !server.up)
+        let is_in_doubt = |server: &ServerView| !server.up || server.is_late;
+        self.holds_writes() || self.servers.iter().any(is_in_doubt)
     }
 }
 
@@ -346,6 +373,8 @@ impl ServerView {
         Self {
             up,
             error,
+            is_late: false,
+            is_current: true,
             answered,
             facts: Some(answer.facts),
             replica: answer.replica,
@@ -363,8 +392,17 @@ impl ServerView {
     /// It is as it was, but how fresh a replica is now is not known.
     fn full(&self) -> Self {
         Self {
+            is_current: false,
             replica: None,
             ..self.clone()
+        }
+    }
+
+    /// As one that is full: statements go on, and none of them waits for the next look longer than for this one.
+    fn late(&self) -> Self {
+        Self {
+            is_late: true,
+            ..self.full()
         }
     }
 
@@ -372,6 +410,8 @@ impl ServerView {
         Self {
             up: false,
             error: error.into(),
+            is_late: false,
+            is_current: false,
             answered: 0,
             facts: None,
             replica: None,
@@ -686,6 +726,45 @@ mod tests {
         assert!(!alone(&view, &new));
         new.changed_at = sqlx::types::time::PrimitiveDateTime::MAX;
         assert!(alone(&view, &new));
+    }
+
+    #[test]
+    fn a_server_that_is_late_once_goes_on_and_twice_in_a_row_is_away() {
+        let row = row(1, 0, "steady");
+        let set = || executed(["1-1000", ""]);
+        let both = || [primary(0, set(), &row), replica(1, set(), 0, &row)];
+        let late = || Err(Silence::Late("no answer within 600 ms".to_owned()));
+        let whole = after(&View::unknown(2), both());
+        assert!(!whole.is_suspicious());
+        let once = after(&whole, [late(), late()]);
+        assert!(once.is_suspicious());
+        assert_eq!(Some(0), once.writable_primary());
+        // How fresh a replica is is not known meanwhile.
+        assert_eq!([ServerState::Healthy, ServerState::Lagging], states(&once));
+        // Nor whether it has what the primary has acknowledged since it was heard.
+        let unheard = after(&whole, [late(), replica(1, set(), 0, &row)]);
+        assert!(whole.has_every_write(1) && !unheard.has_every_write(1));
+        let again = after(&after(&once, both()), [late(), late()]);
+        assert_eq!(Some(0), again.writable_primary());
+        let twice = after(&once, [late(), late()]);
+        assert_eq!([ServerState::Down; 2], states(&twice));
+        assert_eq!("no answer within 600 ms", &*twice.servers[0].error);
+        // Who was away and is late is away.
+        let away = after(&whole, [away(), away()]);
+        assert_eq!(
+            [ServerState::Down; 2],
+            states(&after(&away, [late(), late()]))
+        );
+    }
+
+    #[test]
+    fn a_replica_is_not_in_sync_because_it_says_so() {
+        let row = row(1, 0, "steady");
+        let set = || executed(["1-1000", ""]);
+        let alone = |view: &View| after(view, [away(), replica(1, set(), 0, &row)]);
+        assert!(!alone(&View::unknown(2)).is_complete(1));
+        let both = [primary(0, set(), &row), replica(1, set(), 0, &row)];
+        assert!(alone(&after(&View::unknown(2), both)).is_complete(1));
     }
 
     #[test]

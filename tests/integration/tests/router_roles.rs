@@ -5,26 +5,27 @@ mod router_common;
 
 use std::{
     collections::BTreeSet,
+    sync::Mutex,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
 use harness::{Account, Direction, Pair, Proxy, Server, wait_until};
 use replication::ClusterRow;
-use router::{Consistency, RouterConfig, ServerState};
+use router::{Consistency, Router, RouterConfig, ServerState};
 use router_common::{
     SOON, Web, as_arbiter, ask, config, get, health_of, is_in_state, look, ours, pair, proxy, same,
     set, through,
 };
 use sqlx::AssertSqlSafe;
-use tokio::task::JoinSet;
+use tokio::{sync::oneshot, task::JoinSet};
 
 const FRESH: &str = "replica;reason=fresh";
 const REPLICA_DOWN: &str = "primary;reason=replica-down";
 const PRIMARY_DOWN: &str = "replica;reason=primary-down";
 
 /// A second, with room for a machine that is busy.
-const KNOWN_WITHIN: Duration = Duration::from_secs(3);
+const KNOWN_WITHIN: Duration = Duration::from_secs(8);
 /// Many times what it costs to say no without asking anybody; a fraction of the acquire timeout.
 const AT_ONCE: Duration = Duration::from_millis(250);
 
@@ -42,11 +43,11 @@ async fn a_server_that_is_lost_or_closed_is_known_and_comes_back_slowly() -> Res
         link.freeze(Direction::ToServer);
         link.freeze(Direction::ToClient);
     };
-    a_primary_that_is_away_is_known(&web, async || links[0].cut())
+    a_primary_that_is_away_is_known(&pair, &web, async || links[0].cut())
         .await
         .context("cut")?;
     links[0].heal();
-    a_primary_that_is_away_is_known(&web, async || frozen(&links[0]))
+    a_primary_that_is_away_is_known(&pair, &web, async || frozen(&links[0]))
         .await
         .context("silent")?;
     links[0].heal();
@@ -60,21 +61,23 @@ async fn a_server_that_is_lost_or_closed_is_known_and_comes_back_slowly() -> Res
         .await
         .context("storm")?;
     web.is_whole().await?;
-    a_primary_that_is_away_is_known(&web, async || pair.mysql_1().kill().await.unwrap())
+    a_primary_that_is_away_is_known(&pair, &web, async || pair.mysql_1().kill().await.unwrap())
         .await
         .context("killed")?;
     Ok(())
 }
 
-async fn a_primary_that_is_away_is_known(web: &Web, fault: impl AsyncFnOnce()) -> Result<()> {
+async fn a_primary_that_is_away_is_known(
+    pair: &Pair,
+    web: &Web,
+    fault: impl AsyncFnOnce(),
+) -> Result<()> {
     web.is_whole().await?;
     set(&web.session(), 0, 1).await?;
-    wait_until("the replica is fresh", SOON, async || {
-        web.goes("SELECT 1") == FRESH
-    })
-    .await?;
-    let began = Instant::now();
+    pair.caught_up(pair.mysql_1(), pair.mysql_2()).await?;
+    web.is_whole().await?;
     fault().await;
+    let began = Instant::now();
     wait_until("it is known to be away", SOON, async || {
         !web.router.health().writable
     })
@@ -118,6 +121,7 @@ async fn a_primary_that_is_read_only_refuses_writes(pair: &Pair, web: &Web) -> R
     // One router that asks often, and one that has not asked since.
     let slow = RouterConfig {
         probe_interval_ms: 600_000,
+        probe_timeout_ms: 10_000,
         max_lag_ms: 600_000,
         ..config(pair)
     };
@@ -222,7 +226,11 @@ async fn a_server_that_comes_back_is_not_stormed(pair: &Pair, link: &Proxy) -> R
     let mut statements = JoinSet::new();
     for _ in 0..200 {
         let session = web.session();
-        statements.spawn(async move { set(&session, 3, 7).await });
+        // On the primary, and without the disk.
+        statements.spawn(async move {
+            let locking = sqlx::query("SELECT n FROM counters WHERE id = 3 FOR SHARE");
+            locking.execute(&session).await.map(drop)
+        });
     }
     // Those of the probes and of the sampler beside them.
     let at_one_time = i64::from(LOGINS) + 2;
@@ -472,6 +480,12 @@ async fn a_switchover_fails_no_write(pair: &mut Pair) -> Result<()> {
     .await?;
     let before = connections(pair.mysql_2()).await?;
 
+    // One has begun, and does not end in time.
+    let (begun, has_begun) = oneshot::channel();
+    let (end, may_end) = oneshot::channel();
+    let late = tokio::spawn(late(web.session(), begun, may_end));
+    has_begun.await?;
+
     pair.publish_phase(ClusterRow::SWITCHOVER).await?;
     holds(&web).await?;
     let mut writes = JoinSet::new();
@@ -502,11 +516,17 @@ async fn a_switchover_fails_no_write(pair: &mut Pair) -> Result<()> {
     }
     held(&web, WRITES.into()).await?;
     same(&look(&web.session(), 0).await?.1, &FRESH.to_owned()).context("a read meanwhile")?;
+    as_arbiter(pair.mysql_1(), "SET GLOBAL super_read_only = ON").await?;
+    let _ = end.send(());
+    held(&web, (WRITES + 1).into()).await?;
     pair.promote("mysql-2", 2).await?;
     while let Some(write) = writes.join_next().await {
         write?.context("a write that was held")?;
     }
     same(&web.metric("router_hold_expired_total", &[])?, &0.0)?;
+    late.await?
+        .context("a transaction whose primary was closed")?;
+    same(&web.metric("router_transactions_retried_total", &[])?, &1.0)?;
     let after = connections(pair.mysql_2()).await?;
     let gone: Vec<_> = before.difference(&after).collect();
     ensure!(gone.is_empty(), "of {before:?} these are gone: {gone:?}");
@@ -517,6 +537,34 @@ async fn a_switchover_fails_no_write(pair: &mut Pair) -> Result<()> {
     let mut primary = pair.mysql_2().connect(Account::App).await?;
     let count = "SELECT COUNT(*) FROM ledger.counters WHERE id >= 2000";
     same(&ask::<i64>(&mut primary, count).await?, &WRITES.into())
+}
+
+/// Counts to two in one transaction, and waits in between when it is done for the first time.
+async fn late(
+    session: Router,
+    begun: oneshot::Sender<()>,
+    may_end: oneshot::Receiver<()>,
+) -> Result<()> {
+    let first = Mutex::new(Some((begun, may_end)));
+    let count = session.transaction(|tx| {
+        let first = first.lock().expect("nobody panics with it").take();
+        Box::pin(async move {
+            let one = "INSERT INTO counters VALUES (1999, 1)";
+            sqlx::query(one).execute(&mut *tx).await?;
+            if let Some((begun, may_end)) = first {
+                let _ = begun.send(());
+                let _ = may_end.await;
+            }
+            let two = "UPDATE counters SET n = n + 1 WHERE id = 1999";
+            sqlx::query(two).execute(&mut *tx).await.map(drop)
+        })
+    });
+    let done: Result<(), sqlx::Error> = count.await;
+    done?;
+    same(&get(&session, 1999).await?, &2)?;
+    let last = session.decisions().into_iter().next_back();
+    let last = last.context("a place")?;
+    same(&last.server.to_string(), &"mysql-2".to_owned())
 }
 
 /// Nothing of it has begun, so it is held: the server that it waited for may be closed when it gets its connection.
