@@ -126,11 +126,7 @@ impl Hands {
             Step::Clone { primary, .. } => wiring.clone_from(primary),
         };
         let name = step.server().unwrap_or_default();
-        let server = self
-            .servers
-            .iter_mut()
-            .find(|server| server.name == name)
-            .expect("steps are done to configured servers");
+        let server = named(&mut self.servers, name);
         tracing::info!(server = name, step = step.name(), "step");
         let done = match step {
             Step::Clone { .. } => {
@@ -166,30 +162,19 @@ impl Hands {
             server: name.to_owned(),
             reason,
         };
-        let server = self
-            .servers
-            .iter()
-            .find(|server| server.name == name)
-            .expect("steps are done to configured servers");
-        let mut connection =
-            server
-                .another_connection()
-                .await
-                .map_err(|reason| ActError::Server {
-                    server: name.to_owned(),
-                    step: "save_discarded",
-                    reason,
-                })?;
+        let refused = |reason: Failure| ActError::Server {
+            server: name.to_owned(),
+            step: "save_discarded",
+            reason,
+        };
+        let server = named(&mut self.servers, name);
+        let mut connection = server.another_connection().await.map_err(refused)?;
         let (directory, bytes_max) = &self.discarded;
         let now = OffsetDateTime::now_utc();
         let saving = discarded::save(&mut connection, name, errant, directory, *bytes_max, now);
         let kept = tokio::time::timeout(SAVING_MAX, saving)
             .await
-            .map_err(|_| ActError::Server {
-                server: name.to_owned(),
-                step: "save_discarded",
-                reason: Failure::Late(SAVING_MAX),
-            })?
+            .map_err(|_| refused(Failure::Late(SAVING_MAX)))?
             .map_err(failed)?;
         tracing::warn!(
             server = name,
@@ -200,6 +185,14 @@ impl Hands {
         self.saved = saved;
         Ok(())
     }
+}
+
+/// The server of this name.
+fn named<'a>(servers: &'a mut [Server; 2], name: &str) -> &'a mut Server {
+    servers
+        .iter_mut()
+        .find(|server| server.name == name)
+        .expect("steps are done to configured servers")
 }
 
 /// The schema that belongs to the arbiter.

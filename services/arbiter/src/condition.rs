@@ -42,6 +42,10 @@ pub enum Condition {
     FirstHeartbeat { primary: String, replica: String },
     #[error("degraded: writes wait for {replica} to acknowledge them; reads go on")]
     NotAcknowledging { replica: String },
+    #[error(
+        "{0} answers, and has committed nothing for a while: is its disk full, or does it hang? (./stack logs {0})"
+    )]
+    CommitsNothing(String),
     #[error("{0} was restarted, and counts as in sync again once it has received everything")]
     GrowingBack(String),
     #[error(
@@ -140,17 +144,30 @@ pub enum Condition {
         configured: String,
     },
     #[error(
-        "{server} has another data directory than the one in the state (server_uuid {found}, not {recorded}), and nothing is touched. If all \
-         data was thrown away on purpose, throw the arbiter's state away too"
+        "{primary}, the primary, has another data directory than the one in the state (server_uuid {found}, not {recorded}), and nothing is \
+         touched. Give it its own back. If that is lost, stop {primary}: then {replica} takes its place, or `arbiter force-promote {replica}` \
+         says what would be lost. Only if all data was thrown away on purpose, throw the arbiter's state away too"
     )]
-    OtherServer {
-        server: String,
+    OtherPrimary {
+        primary: String,
+        replica: String,
+        found: String,
+        recorded: String,
+    },
+    #[error(
+        "{replica} has another data directory than the one in the state (server_uuid {found}, not {recorded}), and is not touched. Give it its \
+         own back, or an empty one: then it is made anew from {primary}"
+    )]
+    OtherReplica {
+        primary: String,
+        replica: String,
         found: String,
         recorded: String,
     },
     #[error(
         "{server} has a publication of epoch {published} with primary {primary}, and the state is of epoch {recorded}, so it is not the \
-         newest. Nothing is opened: stop the arbiter, remove its state, start it, and name the server whose data counts (`arbiter adopt SERVER`)"
+         newest. Nothing is opened: `docker compose stop arbiter`, `docker compose run --rm --no-deps arbiter forget-state`, `docker compose start \
+         arbiter`, and name the server whose data counts (`arbiter adopt SERVER`)"
     )]
     OldState {
         server: String,
@@ -214,6 +231,7 @@ impl Condition {
             | Self::ReceivingOnly { .. }
             | Self::FirstHeartbeat { .. }
             | Self::NotAcknowledging { .. }
+            | Self::CommitsNothing(_)
             | Self::GrowingBack(_)
             | Self::Rewiring(_)
             | Self::TakenOffline(_)
@@ -235,7 +253,8 @@ impl Condition {
             Self::NotEmpty { .. }
             | Self::SameServer(..)
             | Self::OtherNames { .. }
-            | Self::OtherServer { .. }
+            | Self::OtherPrimary { .. }
+            | Self::OtherReplica { .. }
             | Self::OldState { .. }
             | Self::StaleReplica { .. }
             | Self::RestartedReplica { .. }

@@ -13,6 +13,11 @@ use telemetry::{metrics::EndpointConfig, traces::TracesConfig};
 
 use crate::{decide::Timing, failpoint::Failpoint, observe::Limits};
 
+/// The longest name of a server: with "maintenance " it fits into the published phase.
+const NAME_MAX: usize = 20;
+/// The longest host.
+const HOST_MAX: usize = 64;
+
 /// See arbiter.toml.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -219,17 +224,22 @@ impl chassis::config::Config for Config {
                 &self.failpoint,
             ));
         }
-        // A name goes into a list in holdfast.cluster, a host into CHANGE REPLICATION SOURCE.
-        let plain = |text: &str| {
+        // A name goes into a list in holdfast.cluster and, behind "maintenance ", into its phase; a host into CHANGE REPLICATION SOURCE.
+        let plain = |text: &str, longest: usize| {
             let fits = |b: u8| b.is_ascii_alphanumeric() || b"-._:".contains(&b);
-            (1..=64).contains(&text.len()) && text.bytes().all(fits)
+            (1..=longest).contains(&text.len()) && text.bytes().all(fits)
         };
-        let endpoints = self.servers.iter().chain(&self.sources);
-        let texts = endpoints.flat_map(|s| [&s.name, &s.host]);
-        problems.extend(texts.filter(|text| !plain(text)).map(|text| {
-            let expected = "names and hosts of 1 to 64 letters, digits and `-._:`";
-            Problem::new("servers", expected, format!("`{text}`"))
-        }));
+        for endpoint in self.servers.iter().chain(&self.sources) {
+            for (what, text, longest) in [
+                ("names", &endpoint.name, NAME_MAX),
+                ("hosts", &endpoint.host, HOST_MAX),
+            ] {
+                if !plain(text, longest) {
+                    let expected = format!("{what} of 1 to {longest} letters, digits and `-._:`");
+                    problems.push(Problem::new("servers", expected, format!("`{text}`")));
+                }
+            }
+        }
         problems
     }
 }
@@ -261,5 +271,15 @@ mod tests {
         let variable = ("HOLDFAST_ARBITER__SERVERS".to_owned(), servers.to_owned());
         let error = chassis::config::load::<Config>(None, [variable]).unwrap_err();
         assert!(error.to_string().contains("`it's`"), "{error}");
+    }
+
+    #[test]
+    fn a_name_that_does_not_fit_into_what_is_published_is_refused() {
+        let long = "mysql-of-the-other-site";
+        let servers =
+            format!("[{{name='mysql-1', host='a', port=1}}, {{name='{long}', host='b', port=1}}]");
+        let variable = ("HOLDFAST_ARBITER__SERVERS".to_owned(), servers);
+        let error = chassis::config::load::<Config>(None, [variable]).unwrap_err();
+        assert!(error.to_string().contains("names of 1 to 20"), "{error}");
     }
 }

@@ -20,6 +20,7 @@ mod tests;
 use std::time::Duration;
 
 pub use ask::{Ask, grant};
+pub(crate) use open::says;
 use replication::Endpoint;
 
 use crate::condition::Condition;
@@ -152,10 +153,9 @@ fn keep(roles: &Roles<'_>, look: &Look, timing: &Timing, decision: &mut Decision
 /// Why nothing may be touched at all, if it is so.
 fn says_no(servers: &[Endpoint; 2], state: &State, look: &Look) -> Option<String> {
     let mut decision = Decision::default();
-    match roles(servers, state, look, &mut decision) {
-        Some(_) => None,
-        None => Some(decision.refusals().join("; ")),
-    }
+    roles(servers, state, look, &mut decision);
+    let refusals = decision.refusals();
+    (!refusals.is_empty()).then(|| refusals.join("; "))
 }
 
 /// Who is who. `None` where the state does not fit what is there, so that nothing at all may be touched.
@@ -179,9 +179,10 @@ fn roles<'a>(
     let before = decision.conditions.len();
     let primary_facts = identified(primary, "primary", state, look, decision);
     let replica_facts = identified(replica, "replica", state, look, decision);
-    let refused = decision.conditions[before..]
-        .iter()
-        .any(|condition| !condition.passes());
+    // A primary goes on without a replica that is another one.
+    let refused = decision.conditions[before..].iter().any(|condition| {
+        !condition.passes() && !matches!(condition, Condition::OtherReplica { .. })
+    });
     (!refused).then_some(Roles {
         state,
         primary,
@@ -214,10 +215,22 @@ fn identified<'a>(
             }
             return None;
         }
-        decision.say(Condition::OtherServer {
-            server: server.name.clone(),
-            found: facts.server.uuid.clone(),
-            recorded: recorded.to_owned(),
+        let (found, recorded) = (facts.server.uuid.clone(), recorded.to_owned());
+        let primary = state.primary.clone();
+        let replica = state.replica().unwrap_or_default().to_owned();
+        decision.say(match server.name == primary {
+            true => Condition::OtherPrimary {
+                primary,
+                replica,
+                found,
+                recorded,
+            },
+            false => Condition::OtherReplica {
+                primary,
+                replica,
+                found,
+                recorded,
+            },
         });
         return None;
     }

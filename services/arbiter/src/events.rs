@@ -17,11 +17,11 @@ use crate::status::Status;
 pub struct Event {
     /// When, RFC 3339, UTC.
     pub at: String,
-    /// The trace that has its steps with their times.
+    /// The trace that has its steps with their times; empty where there is none.
     pub trace: String,
     /// What a person had asked for, if it was that.
     pub asked: Option<String>,
-    /// The steps, in order; the last one failed if `failure` says so.
+    /// The steps, in order; the last one failed if `failure` says so. None where a person has to look at something first.
     pub steps: Vec<String>,
     /// Why the last step was not done.
     pub failure: Option<String>,
@@ -30,6 +30,19 @@ pub struct Event {
 }
 
 impl Event {
+    /// Nothing is done, for what a person has to look at.
+    #[must_use]
+    pub fn of_nothing(seen: Status) -> Self {
+        Self {
+            at: String::new(),
+            trace: String::new(),
+            asked: None,
+            steps: Vec::new(),
+            failure: None,
+            seen,
+        }
+    }
+
     /// For a terminal: a line, and another one for why.
     #[must_use]
     pub fn to_text(&self) -> String {
@@ -38,7 +51,10 @@ impl Event {
             self.at,
             self.seen.epoch,
             self.seen.phase,
-            self.steps.join(", ")
+            match self.steps.as_slice() {
+                [] => "nothing is done".to_owned(),
+                steps => steps.join(", "),
+            }
         );
         if let Some(asked) = &self.asked {
             let _ = write!(text, "  (asked for: {asked})");

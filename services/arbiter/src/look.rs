@@ -22,10 +22,14 @@ pub struct Look {
     pub receiving_only: Duration,
     /// For how long the primary has said nothing, not even no.
     pub primary_away: Duration,
+    /// For how long it has not been seen: it said nothing, or no.
+    pub primary_unseen: Duration,
     /// What the primary had executed when it last answered in this epoch.
     pub primary_executed: Option<GtidSet>,
     /// For how long the primary has answered, closed, with no replica that has all that it has and would acknowledge more.
     pub closed_alone: Duration,
+    /// For how long the primary has answered, writable and waiting for nobody, and acknowledged no heartbeat.
+    pub commits_nothing: Duration,
     /// For how long the replica has answered, writable.
     pub writable_replica: Duration,
     /// For how long the state has been in its phase, since this process first saw it.
@@ -102,7 +106,9 @@ pub struct Earlier {
     writable: Since,
     receiving_only: Since,
     primary_away: Since,
+    primary_unseen: Since,
     closed_alone: Since,
+    commits_nothing: Since,
     writable_replica: Since,
     phase: Option<(Phase, Instant)>,
     primary_executed: Option<GtidSet>,
@@ -136,6 +142,9 @@ impl Earlier {
         let silent = look.is_silent(&state.primary);
         self.primary_away.seen(silent, moment.asked);
         look.primary_away = self.primary_away.age(now);
+        let unseen = look.facts(&state.primary).is_none();
+        self.primary_unseen.seen(unseen, moment.asked);
+        look.primary_unseen = self.primary_unseen.age(now);
 
         let primary = look.facts(&state.primary);
         let replica = look.facts(replica_name);
@@ -150,7 +159,8 @@ impl Earlier {
             self.boots = boots;
             self.semi_sync.seen(semi_sync, now);
             let proven = self.semi_sync.0.zip(pulse.acknowledged);
-            let proven = proven.is_some_and(|(since, beat)| beat.begun > since);
+            let proven =
+                proven.is_some_and(|(since, beat)| beat.begun > since && beat.at <= moment.asked);
             executed_before = self.executed.take().filter(|_| semi_sync);
             self.executed = executed_before
                 .clone()
@@ -186,7 +196,12 @@ impl Earlier {
             (Some(_), _) if self.writable.age(now) > pulse.limit => Heart::Silent,
             _ => Heart::Unknown,
         };
+        let waits_for_nobody =
+            |facts: &Facts| facts.takes_ours() && !facts.semi_sync.source_enabled;
+        let commits_nothing = heart == Heart::Silent && primary.is_some_and(waits_for_nobody);
+        self.commits_nothing.seen(commits_nothing, now);
         look.heart = heart;
+        look.commits_nothing = self.commits_nothing.age(now);
         look.executed_before = executed_before;
         look.primary_executed = self.primary_executed.clone();
         look.receiving_only = self.receiving_only.age(now);
@@ -244,7 +259,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) epoch: &'a mut u64,
     pub(crate) boots: &'a mut Option<[String; 2]>,
     pub(crate) executed: &'a mut Option<GtidSet>,
-    /// Since when semi-sync has been on, then since when the primary has been writable, then the rest.
+    /// Since when semi-sync has been on, then since when the primary has been writable, then the rest that steps are decided from.
     pub(crate) since: [&'a mut Option<Instant>; 6],
     pub(crate) phase: &'a mut Option<(Phase, Instant)>,
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Result, bail};
-use arbiter::{config::Config, events::Event, run::run, status::Status};
+use arbiter::{config::Config, events::Event, run::run, state::Store, status::Status};
 use chassis::{
     admin,
     cli::{self, Invocation},
@@ -47,6 +47,8 @@ enum Command {
         /// The primary
         server: String,
     },
+    /// Put the durable state aside, while the arbiter is stopped: the next start finds none, and `adopt` makes a new one
+    ForgetState,
     /// Say what was decided, and from what
     Events {
         /// As one document of JSON a line
@@ -102,9 +104,10 @@ async fn tell(config: &Config, command: Command) -> Result<()> {
             what: Maintenance::Begin { server },
         } => {
             call(config, &format!("maintenance begin {server}")).await?;
+            is_out(config, &server).await?;
             println!(
-                "{server} is out of the in-sync set, and routers send it nothing that another server can do. `arbiter maintenance end {server}` \
-                 takes it back"
+                "{server} is out of the in-sync set, and routers send it nothing that another server can do, from their next look on. \
+                 `arbiter maintenance end {server}` takes it back"
             );
         }
         Command::Maintenance {
@@ -130,6 +133,18 @@ async fn tell(config: &Config, command: Command) -> Result<()> {
             call(config, &format!("adopt {server}")).await?;
             println!("{server} is the primary; `arbiter status` says how the other one comes on");
         }
+        Command::ForgetState => {
+            let store = Store::open(&config.state_directory);
+            // Their sentences have their causes in them.
+            let forgotten = store.and_then(|store| store.forget());
+            match forgotten.map_err(|error| anyhow::Error::msg(error.to_string()))? {
+                Some(kept) => println!(
+                    "the state is forgotten, and kept as {}. Start the arbiter: `arbiter adopt SERVER` names the server whose data counts",
+                    kept.display()
+                ),
+                None => println!("there is no state"),
+            }
+        }
         Command::Events { json } => {
             let events: Vec<Event> = serde_json::from_str(&call(config, "events").await?)?;
             for event in events {
@@ -152,6 +167,27 @@ async fn tell(config: &Config, command: Command) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Waits until that is published and no commit waits for the server any more.
+async fn is_out(config: &Config, server: &str) -> Result<()> {
+    let begun = Instant::now();
+    loop {
+        let now = status(config).await?;
+        if now.phase != format!("maintenance {server}") {
+            bail!("the maintenance was ended by something else: `arbiter events` says by what");
+        }
+        let commits_wait = now.servers.iter().any(|server| server.semi_sync);
+        if now.published && !commits_wait {
+            return Ok(());
+        }
+        if begun.elapsed() > CHANGE_MAX {
+            bail!(
+                "{server} is out of the in-sync set, and after {CHANGE_MAX:?} that is not published yet: `arbiter status` says what is waited for"
+            );
+        }
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 /// Asks for a change of the primary, and says what came of it.

@@ -63,7 +63,7 @@ impl Metrics {
         registry.register(Box::new(lag.clone()))?;
         let last_change = Gauge::new(
             "arbiter_last_change_timestamp_seconds",
-            "When the durable state was changed last, since the arbiter was started; 0 before that.",
+            "When the durable state was changed last; 0 before the first.",
         )?;
         registry.register(Box::new(last_change.clone()))?;
         registry.register(Box::new(PulledCounter::new(

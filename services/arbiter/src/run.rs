@@ -41,6 +41,9 @@ use crate::{
 /// Between a round in which something was done and the next: what was done takes effect in milliseconds.
 const AFTER_A_STEP: Duration = Duration::from_millis(20);
 
+/// A step that has failed for so long has to be looked at by a person.
+const FAILING_MAX: Duration = Duration::from_secs(10);
+
 /// Runs until it is asked to stop.
 ///
 /// # Errors
@@ -63,6 +66,7 @@ async fn live(config: Config, traces: Traces) -> Result<()> {
     let whole = |error: StateError| anyhow::Error::msg(error.to_string());
     let store = Store::open(&config.state_directory).map_err(whole)?;
     let state = store.load().map_err(whole)?;
+    let changed_at = store.changed_at().map_err(whole)?;
     let pair = config.pair().context("there are not two servers")?;
     let watch = IdentityWatch::load(&config.identity)?;
     let identity = watch.current();
@@ -75,6 +79,9 @@ async fn live(config: Config, traces: Traces) -> Result<()> {
     let registry = Registry::new();
     let names = pair.iter().map(|server| server.name.as_str());
     let metrics = Metrics::new(&registry, names).context("register metrics")?;
+    if let Some(at) = changed_at {
+        metrics.changed(at);
+    }
     metrics.certificate_days_left.set(identity.days_left());
     let endpoint = MetricsEndpoint::bind(
         &config.metrics,
@@ -152,6 +159,8 @@ async fn live(config: Config, traces: Traces) -> Result<()> {
         metrics,
         spans: Spans::new(traces),
         said: Vec::new(),
+        refused: Vec::new(),
+        failing: None,
     };
     tokio::select! {
         ended = arbiter.keep(status) => ended,
@@ -223,6 +232,14 @@ struct Arbiter {
     spans: Spans,
     events: Events,
     said: Vec<String>,
+    refused: Vec<String>,
+    failing: Option<Failing>,
+}
+
+/// A step that failed, and nothing has got any further since.
+struct Failing {
+    since: Instant,
+    failure: String,
 }
 
 impl Arbiter {
@@ -278,19 +295,34 @@ impl Arbiter {
             }
         };
         if decision.steps.is_empty() {
+            self.failing = None;
             return Ok(false);
         }
         let mut trace = Trace::begin();
         let lines = tracing::info_span!("decision", trace_id = %trace.id());
         let carried_out = self.carry_out(&decision, &mut trace);
         let carried_out = carried_out.instrument(lines).await;
-        self.log(&decision, &trace, asked.as_ref(), &known);
+        self.failing = trace.failure().map(|failure| Failing {
+            since: match &self.failing {
+                Some(failing) => failing.since,
+                None => Instant::now(),
+            },
+            failure: failure.to_owned(),
+        });
         // The same once more has not led on; what is waited for instead takes its time.
-        let leads_on = self.spans.send(trace, decision, &known);
-        if let Some(request) = asked {
-            // Who asked looks at the status next, and is not to find what was before.
-            status.send_modify(|(status, _)| status.record(self.state.as_ref()));
-            request.grant(self.state.as_ref());
+        let leads_on = self.spans.is_news(&decision, &trace);
+        if leads_on {
+            self.log(&decision, &trace, asked.as_ref(), &known);
+            self.spans.send(trace, decision, &known);
+        }
+        match (asked, &carried_out) {
+            (None, _) => {}
+            (Some(request), Err(error)) => request.refuse(format!("nothing was changed: {error}")),
+            (Some(request), Ok(_)) => {
+                // Who asked looks at the status next, and is not to find what was before.
+                status.send_modify(|(status, _)| status.record(self.state.as_ref()));
+                request.grant(self.state.as_ref());
+            }
         }
         Ok(carried_out? && leads_on)
     }
@@ -328,19 +360,19 @@ impl Arbiter {
         Ok(true)
     }
 
-    /// Writes the decision down, once where it fails again and again.
+    /// Writes the decision down.
     fn log(&self, decision: &Decision, trace: &Trace, asked: Option<&Request>, seen: &Status) {
-        if !self.spans.is_news(decision, trace) {
-            return;
-        }
-        let event = Event {
+        self.add(Event {
             at: String::new(),
             trace: trace.id().to_string(),
             asked: asked.map(|request| format!("{:?}", request.ask)),
             steps: decision.steps.iter().map(Step::to_string).collect(),
             failure: trace.failure().map(str::to_owned),
             seen: seen.clone(),
-        };
+        });
+    }
+
+    fn add(&self, event: Event) {
         if let Err(error) = self.events.add(event) {
             tracing::warn!(%error, "the log of decisions cannot be written");
         }
@@ -386,20 +418,31 @@ impl Arbiter {
             *before = beat;
             changed
         });
-        let now = Status::of(
+        let mut now = Status::of(
             self.state.as_ref(),
             decision,
             look,
             &status.borrow().0,
             self.config.timing().failover_after,
         );
+        if let Some(Failing { since, failure }) = &self.failing {
+            match since.elapsed() < FAILING_MAX {
+                true => now.waits.push(format!("a step failed: {failure}")),
+                false => now.refusals.push(format!(
+                    "a step has failed for {} s: {failure}",
+                    since.elapsed().as_secs()
+                )),
+            }
+        }
         self.metrics.set(&now);
-        let said: Vec<String> = [&now.waits[..], &now.refusals[..]]
-            .concat()
-            .iter()
-            // That a number has changed is no news.
-            .map(|sentence| sentence.replace(|c: char| c.is_ascii_digit(), ""))
-            .collect();
+        let refused = without_numbers(&now.refusals);
+        if refused != self.refused {
+            if !refused.is_empty() {
+                self.add(Event::of_nothing(now.clone()));
+            }
+            self.refused.clone_from(&refused);
+        }
+        let said = [without_numbers(&now.waits), refused].concat();
         if said != self.said {
             for wait in &now.waits {
                 tracing::warn!(wait, "waiting");
@@ -415,6 +458,12 @@ impl Arbiter {
         status.send_replace((now.clone(), Some(Instant::now())));
         now
     }
+}
+
+/// Sentences, for a comparison: that a number has changed is no news.
+fn without_numbers(sentences: &[String]) -> Vec<String> {
+    let without = |sentence: &String| sentence.replace(|c: char| c.is_ascii_digit(), "");
+    sentences.iter().map(without).collect()
 }
 
 /// Heartbeats are written where they can be acknowledged: one that cannot stays on the server as a session that waits.

@@ -38,12 +38,8 @@ impl Spans {
         Self { traces, last: None }
     }
 
-    /// A decision was carried out, or failed: its spans are handed in, if it is news; gives whether it is. `status` is what was known when it
-    /// was made.
-    pub fn send(&mut self, trace: Trace, decision: Decision, status: &Status) -> bool {
-        if !self.is_news(&decision, &trace) {
-            return false;
-        }
+    /// A decision that is news was carried out, or failed: its spans are handed in. `status` is what was known when it was made.
+    pub fn send(&mut self, trace: Trace, decision: Decision, status: &Status) {
         let root = Span {
             context: trace.context,
             parent: None,
@@ -63,7 +59,6 @@ impl Spans {
             failure: trace.failure,
             at: Instant::now(),
         });
-        true
     }
 
     /// Whether it is not what came to the same a moment before.
@@ -221,10 +216,9 @@ mod tests {
                 ..Trace::begin()
             };
             let is_news = spans.is_news(decision, &trace);
-            assert_eq!(
-                spans.send(trace, decision.clone(), &Status::default()),
-                is_news
-            );
+            if is_news {
+                spans.send(trace, decision.clone(), &Status::default());
+            }
             is_news
         };
         for (decision, failure, is_news) in [

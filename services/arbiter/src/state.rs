@@ -10,6 +10,7 @@ use std::{
     fs::{self, File},
     io::{self, Write},
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use nix::fcntl::{Flock, FlockArg};
@@ -214,7 +215,7 @@ pub enum StateError {
         path: PathBuf,
     },
     /// The file is not what was written.
-    #[error("{}: {reason}; it is not guessed who is primary: stop the arbiter, remove the file, start it, and name the server whose data counts (`arbiter adopt SERVER`)", path.display())]
+    #[error("{}: {reason}; it is not guessed who is primary: `docker compose stop arbiter`, `docker compose run --rm --no-deps arbiter forget-state`, `docker compose start arbiter`, and name the server whose data counts (`arbiter adopt SERVER`)", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -334,6 +335,37 @@ impl Store {
         }
     }
 
+    /// When a state was stored last; `None` before the first time.
+    ///
+    /// # Errors
+    /// When the file cannot be looked at.
+    pub fn changed_at(&self) -> Result<Option<SystemTime>, StateError> {
+        match fs::metadata(self.path()).and_then(|file| file.modified()) {
+            Ok(at) => Ok(Some(at)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(self.io()(error)),
+        }
+    }
+
+    /// Puts the state aside, whatever is in it, so that the next start finds none; gives where it is kept now, if there was one.
+    ///
+    /// # Errors
+    /// When it cannot be renamed.
+    pub fn forget(&self) -> Result<Option<PathBuf>, StateError> {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let kept = format!("state.forgotten-{}", since.unwrap_or_default().as_secs());
+        let kept = self.directory.join(kept);
+        match fs::rename(self.path(), &kept) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(self.io()(error)),
+        }
+        File::open(&self.directory)
+            .and_then(|directory| directory.sync_all())
+            .map_err(self.io())?;
+        Ok(Some(kept))
+    }
+
     /// Stores a state; when this returns, it is on disk.
     ///
     /// # Errors
@@ -384,6 +416,20 @@ mod tests {
         state.phase = Phase::Steady;
         store.save(&state).unwrap();
         assert_eq!(store.load().unwrap(), Some(state));
+    }
+
+    #[test]
+    fn what_is_forgotten_is_kept_aside_even_if_it_is_damaged() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        assert_eq!(store.forget().unwrap(), None);
+        assert_eq!(store.changed_at().unwrap(), None);
+        store.save(&first()).unwrap();
+        assert!(store.changed_at().unwrap().is_some());
+        fs::write(directory.path().join("state"), "damaged").unwrap();
+        let kept = store.forget().unwrap().unwrap();
+        assert_eq!(store.load().unwrap(), None);
+        assert_eq!(fs::read_to_string(kept).unwrap(), "damaged");
     }
 
     #[test]

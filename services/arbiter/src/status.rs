@@ -5,7 +5,8 @@ use std::{fmt::Write, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    decide::Decision,
+    condition::Condition,
+    decide::{self, Decision},
     look::{Heart, Look},
     observe::Observation,
     state::State,
@@ -22,6 +23,9 @@ pub struct Status {
     pub primary: String,
     /// The servers that hold every acknowledged write.
     pub in_sync: Vec<String>,
+    /// Whether the primary tells the routers what is recorded.
+    #[serde(default)]
+    pub published: bool,
     /// Whether the primary takes writes.
     pub open: bool,
     /// Whether the last heartbeat was acknowledged in time, by the replica if it is in sync: if not, commits wait.
@@ -59,7 +63,7 @@ pub struct ServerStatus {
     pub receiver: Option<String>,
     /// Whether the applier runs, for a replica.
     pub applier: Option<bool>,
-    /// The age of what it has received and not applied, in milliseconds, for a replica.
+    /// The age of what it has received and not applied, in milliseconds, for a replica that receives and applies.
     pub lag_ms: Option<u64>,
     /// How many transactions of the primary it has not applied, for a replica.
     pub lag_transactions: Option<u64>,
@@ -71,7 +75,7 @@ pub struct ServerStatus {
 
 impl Status {
     /// From what was decided and seen last, and what was known before it: a primary that has missed a look, and is not missed for longer than
-    /// `patience`, takes writes as it did.
+    /// `patience`, takes writes as it did; and so does one that only the arbiter misses.
     #[must_use]
     pub fn of(
         state: Option<&State>,
@@ -84,7 +88,11 @@ impl Status {
         let is_the_same = state.is_some_and(|state| state.epoch == before.epoch);
         let open = match look.facts(primary) {
             Some(facts) => facts.open(),
-            None => is_the_same && before.open && look.primary_away < patience,
+            None => {
+                let is_heard = |said: &Condition| matches!(said, Condition::StillHeard { .. });
+                let is_heard = decision.conditions.iter().any(is_heard);
+                is_the_same && before.open && (look.primary_unseen < patience || is_heard)
+            }
         };
         let acknowledging = match look.heart {
             Heart::Beats => true,
@@ -103,6 +111,11 @@ impl Status {
             in_sync: state
                 .map(|state| state.in_sync.iter().cloned().collect())
                 .unwrap_or_default(),
+            published: look
+                .facts(primary)
+                .and_then(|facts| facts.row.as_ref())
+                .zip(state)
+                .is_some_and(|(row, state)| decide::says(row, state)),
             open,
             acknowledging,
             waits: decision.waits(),
@@ -117,6 +130,7 @@ impl Status {
         self.epoch = state.epoch;
         self.phase = state.phase.to_string();
         self.in_sync = state.in_sync.iter().cloned().collect();
+        self.published = false;
     }
 
     /// For a terminal.
@@ -124,7 +138,8 @@ impl Status {
     pub fn to_text(&self) -> String {
         let mut text = String::new();
         let writes = match (self.open, self.acknowledging, self.in_sync.len()) {
-            (true, _, ..2) => "open, on one server alone",
+            (true, true, ..2) => "open, on one server alone",
+            (true, false, ..2) => "open, on one server alone, which commits nothing",
             (true, true, _) => "open",
             (true, false, _) => "wait for the replica's acknowledgement",
             (false, ..) => "closed",
@@ -180,11 +195,19 @@ fn server(
         primary if primary == name => "primary",
         _ => "replica",
     };
+    // Else the heartbeat was acknowledged by the primary itself.
+    let is_waited_for = match look.facts(primary) {
+        Some(primary) => primary.semi_sync.source_enabled,
+        None => true,
+    };
     let facts = observation.as_ref().ok();
     let replica = facts.and_then(|facts| facts.replica.as_ref());
+    // One that receives nothing has applied all of it, and may be behind by any time.
     let lag = facts
         .zip(replica)
-        .and_then(|(facts, replica)| replica.lag(&facts.server.executed).behind);
+        .map(|(facts, replica)| replica.lag(&facts.server.executed))
+        .filter(|lag| lag.running)
+        .and_then(|lag| lag.behind);
     ServerStatus {
         name: name.to_owned(),
         role: role.to_owned(),
@@ -197,7 +220,7 @@ fn server(
         read_only: facts.is_some_and(|facts| facts.server.read_only),
         super_read_only: facts.is_some_and(|facts| facts.server.super_read_only),
         offline_mode: facts.is_some_and(|facts| facts.server.offline_mode),
-        acknowledging: (role == "replica").then_some(acknowledging),
+        acknowledging: (role == "replica").then_some(acknowledging && is_waited_for),
         executed: facts
             .map(|facts| facts.server.executed.to_string())
             .unwrap_or_default(),

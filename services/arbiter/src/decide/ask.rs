@@ -101,9 +101,20 @@ fn switchover(state: &State, replica: &str, look: &Look) -> Result<State, String
         format!("both servers are needed, and {silent} does not answer")
     })?;
     let in_sync = state.is_redundant() && state.replica_boot.as_deref() == Some(&facts.boot);
-    if !in_sync || look.heart != Heart::Beats || !primary.open() {
+    if !in_sync {
         return Err(format!(
             "{replica} is not in sync, so it cannot take over: ask again when `arbiter status` says that both are"
+        ));
+    }
+    if !primary.open() {
+        return Err(format!(
+            "{} is not open yet: ask again when `arbiter status` says that it is",
+            state.primary
+        ));
+    }
+    if look.heart != Heart::Beats {
+        return Err(format!(
+            "{replica} has acknowledged nothing for a moment, so it might not have everything: ask again"
         ));
     }
     let missing = primary.server.executed.subtract(&facts.server.executed);

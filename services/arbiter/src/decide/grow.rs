@@ -4,6 +4,8 @@
 //! While it is far behind it does not wait for its disk at each event, for then a primary that is written to would stay ahead of it. What it
 //! received so is not safe on its disk, but what it has applied is: therefore the proof asks for what it has *applied*.
 
+use std::time::Duration;
+
 use super::{Decision, Roles};
 use crate::condition::Condition;
 use crate::look::{Heart, Look, is_attached};
@@ -11,9 +13,11 @@ use crate::observe::Facts;
 use crate::state::Phase;
 use crate::step::Step;
 
-/// Commits wait for the replica only when it has not received no more than this many transactions: they wait until it has them. How many it has
+/// Commits wait for the replica only when at most this many transactions have not been received by it: they wait until it has them. How many it has
 /// not applied does not matter to them, and a primary that waits is one that the replica's applier can catch up with.
 const BACKLOG_MAX: u64 = 100;
+/// How long a primary that waits for nobody may commit nothing before that is said: the heartbeats come back a moment after it was left alone.
+const COMMITS_NOTHING_MAX: Duration = Duration::from_secs(3);
 /// From here on it does not wait for its disk.
 const BACKLOG_RELAXED: u64 = 1_000;
 
@@ -34,6 +38,9 @@ pub(super) fn decide(
         primary: name.clone(),
         replica: replica_name.clone(),
     });
+    if look.commits_nothing > COMMITS_NOTHING_MAX {
+        decision.say(Condition::CommitsNothing(name.clone()));
+    }
     let replica = roles
         .replica_facts
         .filter(|_| replica_is_fit && roles.state.phase == Phase::Steady);

@@ -182,7 +182,7 @@ fn publish(roles: &Roles<'_>, primary: &Facts, decision: &mut Decision) -> bool 
 }
 
 /// Whether the row says what the state says.
-pub(super) fn says(row: &ClusterRow, state: &State) -> bool {
+pub(crate) fn says(row: &ClusterRow, state: &State) -> bool {
     row.epoch == state.epoch
         && row.primary_server == state.primary
         && Some(&row.primary_uuid) == state.uuids.get(&row.primary_server)

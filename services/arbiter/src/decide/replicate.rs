@@ -39,17 +39,18 @@ pub(super) fn decide(roles: &Roles<'_>, look: &Look, decision: &mut Decision) ->
         // It was the primary, and nothing waits on it any more; what it applies would.
         decision.step(Step::DisableSemiSync(name.clone()));
     }
-    if let Some((why, errant)) = is_to_be_made_anew(roles, replica) {
-        decision.say(why);
-        reprovision::decide(roles, replica, &errant, look, decision);
-        return false;
-    }
+    // Whatever else the replica has: a primary that lost something is nobody to copy from.
     if let Some(missing) = lost_by_primary(roles) {
         decision.say(Condition::PrimaryLost {
             primary: roles.primary.name.clone(),
             replica: name.clone(),
             missing,
         });
+        return false;
+    }
+    if let Some((why, errant)) = is_to_be_made_anew(roles, replica) {
+        decision.say(why);
+        reprovision::decide(roles, replica, &errant, look, decision);
         return false;
     }
     let wired = match &replica.replica {

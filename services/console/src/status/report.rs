@@ -320,9 +320,9 @@ fn of_the_pair(pair: &Pair) -> Vec<String> {
     } else if !pair.open {
         let is_there = |server: &super::Server| server.name == pair.primary && server.reachable;
         faults.push(match pair.servers.iter().any(is_there) {
-            true => format!("{} takes no writes; reads go on", pair.primary),
+            true => format!("{} takes no writes", pair.primary),
             false => format!(
-                "{} does not answer the arbiter, and takes no writes; reads go on",
+                "{} does not answer the arbiter, and takes no writes",
                 pair.primary
             ),
         });

@@ -53,7 +53,10 @@ fn a_switchover_is_given_up_at_its_limit_and_when_either_server_is_lost() {
 fn a_switchover_is_refused_where_it_would_lose_or_take_long() {
     let mut silent = Scene::whole();
     silent.look.heart = Heart::Silent;
-    silent.refuses(&Ask::Switchover, "not in sync");
+    silent.refuses(&Ask::Switchover, "acknowledged nothing");
+    let mut opening = Scene::whole();
+    opening.facts(ONE).server.read_only = true;
+    opening.refuses(&Ask::Switchover, "not open yet");
     let mut restarted = Scene::whole();
     restarted.facts(TWO).boot = "another".to_owned();
     restarted.refuses(&Ask::Switchover, "not in sync");

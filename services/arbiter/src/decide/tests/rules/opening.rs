@@ -63,6 +63,9 @@ fn a_primary_that_lost_what_its_replica_has_is_not_opened_however_long_it_takes(
     scene.only_says(|said| matches!(said, Condition::PrimaryLost { .. }));
     scene.state = Some(scene.state().alone());
     scene.only_says(|said| matches!(said, Condition::PrimaryLost { .. }));
+    // Nor is its replica made anew from it, whatever else that one has.
+    scene.facts(TWO).server.executed = gtids(1, "1");
+    scene.only_says(|said| matches!(said, Condition::PrimaryLost { .. }));
 }
 
 #[test]

@@ -71,11 +71,32 @@ fn another_server_than_the_recorded_one_is_not_touched() {
     // The primary's volume was thrown away.
     let mut scene = Scene::whole();
     *scene.facts(ONE) = Facts::of_a_new_server("another");
-    scene.only_says(|said| matches!(said, Condition::OtherServer { .. }));
+    scene.only_says(|said| matches!(said, Condition::OtherPrimary { .. }));
+    scene.refuses(&Ask::Switchover, "stop mysql-1");
     // The replica is another one, and not empty.
     let mut scene = Scene::alone();
     scene.facts(TWO).server.uuid = "another".to_owned();
-    scene.only_says(|said| matches!(said, Condition::OtherServer { .. }));
+    let is_another = |said: &Condition| matches!(said, Condition::OtherReplica { .. });
+    let decision = scene.decide();
+    assert!(decision.conditions.iter().any(is_another), "{decision:?}");
+    assert_eq!(decision.steps, []);
+}
+
+#[test]
+fn a_primary_goes_on_without_a_replica_that_is_another_one() {
+    let mut scene = Scene::whole();
+    scene.facts(TWO).server.uuid = "another".to_owned();
+    assert_eq!(scene.steps(), []);
+    scene.look.heart = Heart::Silent;
+    assert_eq!(scene.steps()[0], Step::Save(scene.state().alone()));
+    // It is nobody to promote, whatever a person accepts.
+    scene.gone(ONE);
+    assert_eq!(scene.steps(), []);
+    let ask = Ask::ForcePromote {
+        server: TWO.to_owned(),
+        accept_loss: true,
+    };
+    scene.refuses(&ask, "another data directory");
 }
 
 #[test]

@@ -110,6 +110,16 @@ fn a_primary_whose_own_commits_hang_waits_for_nobody_more() {
 }
 
 #[test]
+fn a_primary_that_commits_nothing_though_it_waits_for_nobody_is_said_to_be_stuck() {
+    let mut scene = Scene::alone();
+    scene.look.heart = Heart::Silent;
+    let is_stuck = |said: &Condition| matches!(said, Condition::CommitsNothing(_));
+    assert!(!scene.decide().conditions.iter().any(is_stuck));
+    scene.look.commits_nothing = LONG;
+    scene.only_says(is_stuck);
+}
+
+#[test]
 fn a_replica_that_does_not_acknowledge_while_it_grows_is_waited_for_no_more() {
     let mut scene = growing();
     scene.look.heart = Heart::Silent;

@@ -17,7 +17,7 @@ fn status(scene: &Scene, before: &Status) -> Status {
 
 fn missed_for(mut scene: Scene, time: Duration) -> Scene {
     scene.gone(ONE);
-    scene.look.primary_away = time;
+    scene.look.primary_unseen = time;
     scene
 }
 
@@ -35,8 +35,36 @@ fn a_primary_that_misses_a_look_takes_writes_as_it_did() {
     back.look.heart = Heart::Unknown;
     assert!(status(&back, &told).acknowledging);
 
-    let gone = status(&missed_for(Scene::whole(), PATIENCE), &told);
+    let mut lost = Scene::primary_lost();
+    lost.look.primary_unseen = PATIENCE;
+    let gone = status(&lost, &told);
     assert!(!gone.open && !gone.acknowledging);
+}
+
+#[test]
+fn a_primary_that_only_the_arbiter_misses_takes_writes_as_it_did() {
+    let whole = status(&Scene::whole(), &Status::default());
+    let mut missed = missed_for(Scene::whole(), LONG);
+    missed.channel().receiver = "ON".to_owned();
+    missed.channel().link_age = Some(Duration::ZERO);
+    assert!(status(&missed, &whole).open);
+    assert!(!status(&missed, &Status::default()).open);
+}
+
+#[test]
+fn of_a_replica_that_receives_nothing_it_is_not_said_that_it_is_not_behind() {
+    let of_the_replica = |scene: &Scene| {
+        let status = status(scene, &Status::default());
+        let mut servers = status.servers.into_iter();
+        servers.find(|server| server.name == TWO).unwrap()
+    };
+    let whole = of_the_replica(&Scene::whole());
+    assert_eq!((whole.lag_ms, whole.acknowledging), (Some(0), Some(true)));
+    let mut cut = Scene::whole();
+    cut.channel().receiver = "CONNECTING".to_owned();
+    assert_eq!(of_the_replica(&cut).lag_ms, None);
+    // Alone, the primary acknowledges its heartbeats itself.
+    assert_eq!(of_the_replica(&Scene::alone()).acknowledging, Some(false));
 }
 
 #[test]
