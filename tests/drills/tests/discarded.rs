@@ -18,17 +18,10 @@ const ROOM: u64 = 1 << 20;
 
 #[tokio::test]
 async fn what_is_errant_and_nothing_else_is_saved_in_a_form_that_a_person_reads() {
-    let pair = open().await;
+    let (pair, mut migrate) = open("b VARBINARY(16), s VARCHAR(99)").await;
     let server = pair.mysql_1();
-    let mut migrate = server.connect(Account::Migrate).await.unwrap();
     let mut app = server.connect(Account::App).await.unwrap();
     let mut arbiter = server.connect(Account::Arbiter).await.unwrap();
-    execute(&mut migrate, "CREATE DATABASE ledger").await;
-    execute(
-        &mut migrate,
-        "CREATE TABLE ledger.t (id INT PRIMARY KEY, b VARBINARY(16), s VARCHAR(99))",
-    )
-    .await;
     insert(&mut app, 1, b"before").await;
     let kept = executed(server).await;
 
@@ -90,17 +83,10 @@ async fn what_is_errant_and_nothing_else_is_saved_in_a_form_that_a_person_reads(
 
 #[tokio::test]
 async fn what_has_no_room_and_what_is_in_no_log_any_more_is_named() {
-    let pair = open().await;
+    let (pair, _) = open("b VARBINARY(60000)").await;
     let server = pair.mysql_1();
-    let mut migrate = server.connect(Account::Migrate).await.unwrap();
     let mut app = server.connect(Account::App).await.unwrap();
     let mut arbiter = server.connect(Account::Arbiter).await.unwrap();
-    execute(&mut migrate, "CREATE DATABASE ledger").await;
-    execute(
-        &mut migrate,
-        "CREATE TABLE ledger.t (id INT PRIMARY KEY, b VARBINARY(60000))",
-    )
-    .await;
     let purged = executed(server).await;
     execute(
         &mut arbiter,
@@ -145,16 +131,9 @@ async fn what_has_no_room_and_what_is_in_no_log_any_more_is_named() {
 
 #[tokio::test]
 async fn a_log_of_more_events_than_are_asked_for_at_a_time_is_read_to_its_end() {
-    let pair = open().await;
+    let (pair, _) = open("b VARBINARY(16)").await;
     let server = pair.mysql_1();
-    let mut migrate = server.connect(Account::Migrate).await.unwrap();
     let mut app = server.connect(Account::App).await.unwrap();
-    execute(&mut migrate, "CREATE DATABASE ledger").await;
-    execute(
-        &mut migrate,
-        "CREATE TABLE ledger.t (id INT PRIMARY KEY, b VARBINARY(16))",
-    )
-    .await;
     let kept = executed(server).await;
     // Three events a statement.
     let mut transaction = "BEGIN".to_owned();
@@ -174,11 +153,15 @@ async fn a_log_of_more_events_than_are_asked_for_at_a_time_is_read_to_its_end() 
     assert_eq!(8001, text.matches("-- rows written to ledger.t").count());
 }
 
-/// mysql-1 is open, without semi-sync.
-async fn open() -> Pair {
+/// mysql-1 is open, without semi-sync, and has a table `ledger.t` with an `id` and these columns; with the connection that made it.
+async fn open(columns: &str) -> (Pair, MySqlConnection) {
     let pair = Pair::start().await.unwrap();
     pair.open(pair.mysql_1()).await.unwrap();
-    pair
+    let mut migrate = pair.mysql_1().connect(Account::Migrate).await.unwrap();
+    execute(&mut migrate, "CREATE DATABASE ledger").await;
+    let table = format!("CREATE TABLE ledger.t (id INT PRIMARY KEY, {columns})");
+    execute(&mut migrate, &table).await;
+    (pair, migrate)
 }
 
 /// Closes the server, as an errant one is, and saves what it is about to lose.

@@ -16,7 +16,8 @@ pub(super) async fn saved_and_cloned(stage: &Stage) -> Result<String> {
     let (old, before) = (stage.primary().await?, stage.now());
     let mut app = stage.server(old).connect(Account::App).await?;
     let mut look = stage.server(old).connect(Account::Arbiter).await?;
-    // Nothing leaves the primary any more, and it is dead before it can be left alone.
+    // Nothing leaves the primary any more, and nobody can leave it alone before it is dead.
+    stage.arbiter().stop().await?;
     stage.break_links(&[Link::Source(old)], Broken::Silent);
     let writing = tokio::spawn(async move {
         let write = sqlx::query("INSERT INTO ledger.marker VALUES (1, ?)").bind(MARK);
@@ -30,6 +31,7 @@ pub(super) async fn saved_and_cloned(stage: &Stage) -> Result<String> {
     })
     .await?;
     stage.server(old).kill().await?;
+    stage.arbiter().resume();
     ensure!(
         writing.await?.is_err(),
         "acknowledged, though nobody has it"

