@@ -11,6 +11,8 @@ use anyhow::{Context, Result, bail, ensure};
 use harness::compose::{Stack, root};
 use tokio::time::timeout;
 
+use crate::ledger::{client::whole, faults::switched_to};
+
 /// The documents, and how many commands each has at least.
 const DOCUMENTS: &[(&str, usize)] = &[
     ("README.md", 6),
@@ -43,6 +45,9 @@ pub(crate) async fn every_command_in_the_documents_prints_what_they_show(
             "{document}: only {} commands were found",
             shown.len()
         );
+        // They show a stack that is whole, as it is after its first start.
+        switched_to(stack, "mysql-1").await?;
+        whole(stack).await?;
         run(stack, &shown)
             .await
             .with_context(|| (*document).to_owned())?;

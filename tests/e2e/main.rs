@@ -60,7 +60,6 @@ fn main() -> ExitCode {
         explain::what_cannot_be_sent_is_refused_with_what_to_do,
         firewall::every_pod_reaches_what_the_matrix_says_and_nothing_else,
         firewall::this_machine_reaches_the_edge_and_the_pages_and_nothing_else,
-        firewall::a_container_in_no_pod_reaches_the_edge_and_nothing_else,
         ledger::calls::an_owner_opens_accounts_and_transfers_between_them,
         ledger::calls::a_write_on_one_web_server_is_read_at_once_on_the_other,
         ledger::calls::reads_come_from_the_replica_and_writes_go_to_the_primary,
@@ -85,6 +84,8 @@ fn main() -> ExitCode {
     .into();
     let breaking: Vec<Test> = tests![
         lifecycle::a_second_up_changes_nothing,
+        // It breaks nothing but a browser's connections, which Chromium drops when an address of this machine comes or goes.
+        firewall::a_container_in_no_pod_reaches_the_edge_and_nothing_else,
         wire::nothing_on_any_interface_is_in_plain_text,
         firewall::a_pod_whose_own_rules_let_everything_out_reaches_no_more,
         firewall::a_rule_that_is_taken_away_is_seen_by_this_test_and_by_the_owner,

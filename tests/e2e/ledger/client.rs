@@ -10,6 +10,9 @@ use uuid::Uuid;
 
 use crate::edge::header;
 
+/// For how long a call that only sets the scene is repeated.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// One owner, with a connection of its own.
 pub(crate) struct Owner {
     http: Client,
@@ -27,11 +30,14 @@ impl Owner {
     /// The same, by an HTTP client of the caller's.
     pub(crate) async fn by(http: Client, stack: &Stack, name: &str) -> Result<Self> {
         let base = stack.url("");
-        let answer = http
+        let call = http
             .post(format!("{base}/api/owners"))
-            .json(&json!({ "name": name }))
-            .send()
-            .await?;
+            .json(&json!({ "name": name }));
+        let answer = patiently(async || {
+            let call = call.try_clone().context("a call with a body of bytes")?;
+            Ok(call.send().await?)
+        });
+        let answer = answer.await?;
         ensure!(
             answer.status() == StatusCode::CREATED,
             "sign-up: {}",
@@ -94,7 +100,8 @@ impl Owner {
     /// Opens an account and returns its id.
     pub(crate) async fn open_account(&self, name: &str, opening_cents: u64) -> Result<String> {
         let body = json!({ "name": name, "opening_cents": opening_cents });
-        let answer = self.post("/api/accounts", &key(), &body).await?;
+        let key = key();
+        let answer = patiently(async || self.post("/api/accounts", &key, &body).await).await?;
         ensure!(
             answer.status() == StatusCode::CREATED,
             "opening: {}",
@@ -144,6 +151,20 @@ impl Owner {
         );
         let list: Value = answer.json().await?;
         Ok(list["items"].as_array().context("a list has items")?.len())
+    }
+}
+
+/// The answer to a call that only sets the scene: what is refused for a moment is asked for again, with the same key.
+async fn patiently(ask: impl AsyncFn() -> Result<Response>) -> Result<Response> {
+    let end = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let answer = ask().await?;
+        let passes = answer.status() == StatusCode::SERVICE_UNAVAILABLE
+            && !header(&answer, "retry-after").is_empty();
+        if !passes || tokio::time::Instant::now() > end {
+            return Ok(answer);
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }
 

@@ -256,6 +256,8 @@ impl Load {
 /// The primary goes on alone once the replica has been silent for a while; a write that waits meanwhile is answered, or can be asked for again
 /// with its key.
 pub(crate) async fn without_the_replica_the_primary_goes_on_alone(stack: &Stack) -> Result<()> {
+    switched_to(stack, "mysql-1").await?;
+    whole(stack).await?;
     let owner = Owner::new(stack, "Ada").await?;
     let from = owner.open_account("Current", 100).await?;
     let to = owner.open_account("Savings", 0).await?;
@@ -356,7 +358,7 @@ fn pair_status(stack: &Stack) -> Result<Value> {
 }
 
 /// Makes a server the primary, as planned, as soon as that is granted.
-async fn switched_to(stack: &Stack, to: &str) -> Result<()> {
+pub(crate) async fn switched_to(stack: &Stack, to: &str) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(90);
     loop {
         if pair_status(stack)?["primary"] == to {

@@ -1,6 +1,6 @@
 //! The pages, as somebody with a browser and no JavaScript uses them: by what is on the page, never by what is known of the server.
 
-use std::{collections::BTreeMap, sync::Mutex};
+use std::{collections::BTreeMap, sync::Mutex, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use harness::compose::Stack;
@@ -8,6 +8,9 @@ use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde_json::Value;
 
 use crate::edge::header;
+
+/// How often a form is sent while the database is not available for a moment.
+const TRIES: usize = 10;
 
 /// Keeps cookies, follows the redirect after a form, and reads forms.
 struct Browser {
@@ -20,6 +23,8 @@ struct Browser {
 struct Page {
     path: String,
     status: StatusCode,
+    /// Nothing is wrong with what was sent: it is to be sent again later.
+    later: bool,
     text: String,
 }
 
@@ -71,11 +76,13 @@ impl Browser {
             "{path}: the policy is {policy:?}"
         );
         ensure!(header(&answer, "cache-control") == "no-store", "{answer:?}");
+        let later = !header(&answer, "retry-after").is_empty();
         let text = answer.text().await?;
         ensure!(!text.contains("<script"), "{path} has a script:\n{text}");
         Ok(Page {
             path: path.to_owned(),
             status,
+            later,
             text,
         })
     }
@@ -85,11 +92,19 @@ impl Browser {
         self.send(path, request.header("accept", "text/html")).await
     }
 
-    /// Fills the form with this action in, and sends it; hidden fields go along as they are.
+    /// Fills the form with this action in, and sends it; hidden fields go along as they are. What comes back to be sent later is, with its key.
     async fn submit(&self, page: &Page, action: &str, fields: &[(&str, &str)]) -> Result<Page> {
-        let request = self.form(page, action, fields)?;
-        self.send(action, request.header("sec-fetch-site", "same-origin"))
-            .await
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let request = self.form(page, action, fields)?;
+            let request = request.header("sec-fetch-site", "same-origin");
+            let shown = self.send(action, request).await?;
+            if !shown.later || tries == TRIES {
+                return Ok(shown);
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
     }
 
     fn form(&self, page: &Page, action: &str, fields: &[(&str, &str)]) -> Result<RequestBuilder> {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
 use harness::{Span, compose::Stack};
-use reqwest::StatusCode;
+use reqwest::{RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::time::{Duration, Instant};
 
@@ -27,13 +27,16 @@ fn fresh_trace() -> String {
     uuid::Uuid::now_v7().simple().to_string()
 }
 
-/// The spans of a trace, once there are those of these names.
+/// The spans of a trace, once there are as many of each of these names as it is named.
 async fn spans(stack: &Stack, trace: &str, names: &[&str]) -> Result<Vec<Span>> {
     let end = Instant::now() + SOON;
     loop {
         let found = look(stack, trace).await.unwrap_or_default();
-        let is_there = |name: &&str| found.iter().any(|span| span.name() == *name);
-        if names.iter().all(is_there) {
+        let are_there = |name: &&str| {
+            let wanted = names.iter().filter(|other| *other == name).count();
+            found.iter().filter(|span| span.name() == *name).count() >= wanted
+        };
+        if names.iter().all(are_there) {
             return Ok(found);
         }
         again(end, &format!("looking for {names:?} in {found:#?}")).await?;
@@ -64,22 +67,42 @@ fn is(span: &Span, service: &str, kind: u8) -> bool {
     span.service == service && span.is(kind)
 }
 
+/// Whom a request crosses, as far as they write lines of it.
+const WITH_LINES: [&str; 4] = ["balancer-1", "balancer-2", "web-1", "web-2"];
+
+/// How often a call is made until nothing disturbs it.
+const TRIES: usize = 5;
+
+/// A call that met nothing that failed: its trace, its answer, and its spans. What fails on its way, an attempt that is made again or a statement,
+/// has a span too, which is right, but not what is looked for.
+async fn undisturbed(
+    stack: &Stack,
+    owner: &Owner,
+    call: impl Fn() -> RequestBuilder,
+    names: &[&str],
+) -> Result<(String, Response, Vec<Span>)> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let trace = fresh_trace();
+        let caller = format!("00-{trace}-{CALLER}-01");
+        let answer = owner.send(call().header("traceparent", caller)).await?;
+        if answer.status() == StatusCode::SERVICE_UNAVAILABLE && tries < TRIES {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            continue;
+        }
+        ensure!(answer.status().is_success(), "{answer:?}");
+        let found = spans(stack, &trace, names).await?;
+        if tries == TRIES || !found.iter().any(Span::has_failed) {
+            return Ok((trace, answer, found));
+        }
+    }
+}
+
 pub(crate) async fn one_request_is_one_trace_from_the_edge_to_the_statements(
     stack: &Stack,
 ) -> Result<()> {
     let owner = Owner::new(stack, "Traced").await?;
-    let trace = fresh_trace();
-    let caller = format!("00-{trace}-{CALLER}-01");
-    let call = stack.client()?.post(stack.url("/api/accounts"));
-    let call = call
-        .header("traceparent", &caller)
-        .header("idempotency-key", key())
-        .json(&json!({ "name": "Traced", "opening_cents": 100 }));
-    let answer = owner.send(call).await?;
-    ensure!(answer.status() == StatusCode::CREATED, "{answer:?}");
-    let told = header(&answer, "traceresponse").to_owned();
-    let served_by = header(&answer, "x-served-by").to_owned();
-
     let statements = [
         "START TRANSACTION",
         "INSERT idempotency_keys",
@@ -87,9 +110,17 @@ pub(crate) async fn one_request_is_one_trace_from_the_edge_to_the_statements(
         "INSERT entries",
         "COMMIT",
     ];
-    let route = "POST /api/accounts";
-    let spans_of_write =
-        spans(stack, &trace, &[&statements[..], &["POST", route]].concat()).await?;
+    let http = stack.client()?;
+    let write = || {
+        let call = http.post(stack.url("/api/accounts"));
+        let call = call.header("idempotency-key", key());
+        call.json(&json!({ "name": "Traced", "opening_cents": 100 }))
+    };
+    let names = [&statements[..], &["POST", "POST", "POST /api/accounts"]].concat();
+    let (trace, answer, spans_of_write) = undisturbed(stack, &owner, write, &names).await?;
+    ensure!(answer.status() == StatusCode::CREATED, "{answer:?}");
+    let told = header(&answer, "traceresponse");
+    let served_by = header(&answer, "x-served-by");
     let edge = only(&spans_of_write, "the edge", |span| {
         is(span, "balancer", Span::SERVER)
     })?;
@@ -131,18 +162,10 @@ pub(crate) async fn one_request_is_one_trace_from_the_edge_to_the_statements(
     ensure!(commit.attribute("router.epoch").parse::<u64>()? > 0);
 
     // A read: whoever had it, the span says the same as the answer's x-db.
-    let trace = fresh_trace();
-    let call = stack.client()?.get(stack.url("/api/accounts"));
-    let call = call.header("traceparent", format!("00-{trace}-{CALLER}-01"));
-    let answer = owner.send(call).await?;
-    let x_db = header(&answer, "x-db").to_owned();
-    answer.error_for_status()?;
-    let spans_of_read = spans(
-        stack,
-        &trace,
-        &["SELECT accounts", "GET /api/accounts", "GET"],
-    )
-    .await?;
+    let read = || http.get(stack.url("/api/accounts"));
+    let names = ["SELECT accounts", "GET /api/accounts", "GET", "GET"];
+    let (trace, answer, spans_of_read) = undisturbed(stack, &owner, read, &names).await?;
+    let x_db = header(&answer, "x-db");
     let read = only(&spans_of_read, "the read", |span| {
         span.name() == "SELECT accounts"
     })?;
@@ -153,24 +176,22 @@ pub(crate) async fn one_request_is_one_trace_from_the_edge_to_the_statements(
     );
     ensure!(x_db == said, "{x_db} is not {said}");
 
-    // Everybody's lines of it are found by its id.
-    let logs = stack.stack(&[
-        "logs",
-        "--json",
-        "balancer-1",
-        "balancer-2",
-        "web-1",
-        "web-2",
-    ])?;
-    let lines = logs.lines().filter(|line| line.contains(&trace));
-    let services: BTreeSet<String> = lines
-        .filter_map(|line| serde_json::from_str::<Value>(line.get(line.find('{')?..)?).ok())
-        .filter_map(|line| Some(line["service"].as_str()?.to_owned()))
-        .collect();
-    ensure!(
-        services == ["balancer", "web"].map(str::to_owned).into(),
-        "lines of {trace} come from {services:?}"
-    );
+    // Everybody's lines of it are found by its id, as soon as the engine has written them down.
+    let asked = ["logs", "--json"].into_iter().chain(WITH_LINES);
+    let asked: Vec<&str> = asked.collect();
+    let end = Instant::now() + SOON;
+    loop {
+        let logs = stack.stack(&asked)?;
+        let lines = logs.lines().filter(|line| line.contains(&trace));
+        let services: BTreeSet<String> = lines
+            .filter_map(|line| serde_json::from_str::<Value>(line.get(line.find('{')?..)?).ok())
+            .filter_map(|line| Some(line["service"].as_str()?.to_owned()))
+            .collect();
+        if services == ["balancer", "web"].map(str::to_owned).into() {
+            break;
+        }
+        again(end, &format!("lines of {trace} come from {services:?}")).await?;
+    }
     let page = reqwest::get(stack.jaeger_url(&format!("/trace/{trace}"))).await?;
     ensure!(page.status() == StatusCode::OK, "{page:?}");
     Ok(())
@@ -312,6 +333,15 @@ async fn of_prometheus(stack: &Stack) -> Result<BTreeSet<String>> {
 pub(crate) async fn prometheus_took_its_rules_and_nothing_critical_fires(
     stack: &Stack,
 ) -> Result<()> {
+    // While the stack comes up something may.
+    let end = Instant::now() + SOON;
+    while let Err(error) = rules_are_well(stack).await {
+        again(end, &format!("{error:#}")).await?;
+    }
+    Ok(())
+}
+
+async fn rules_are_well(stack: &Stack) -> Result<()> {
     let url = stack.prometheus_url("/api/v1/rules");
     let answer: Value = reqwest::get(url).await?.error_for_status()?.json().await?;
     let groups = answer["data"]["groups"].as_array().context("no groups")?;

@@ -238,7 +238,13 @@ impl Browser {
                 (there.is_number() && there != this).then_some(())
             },
         )
-        .await
+        .await?;
+        let protocol = self.evaluate("location.protocol").await?;
+        ensure!(
+            protocol != "chrome-error:",
+            "{selector} leads to an error of the browser's own"
+        );
+        Ok(())
     }
 
     /// What tells this document from the next one at the same place: when it began, in milliseconds with a fraction.

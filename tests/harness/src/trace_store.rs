@@ -1,5 +1,6 @@
 //! The trace store as a process, and its answers as spans: where a program's traces can be looked at.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -107,7 +108,7 @@ impl Span {
     /// The kind of a span for what a service asks another one.
     pub const CLIENT: u8 = 3;
 
-    /// All spans of an answer; none if it is an error's.
+    /// All spans of an answer, each once, for they are delivered at least once; none if it is an error's.
     pub fn all(answer: &Value) -> Vec<Span> {
         let list = |of: &Value, key: &str| of[key].as_array().cloned().unwrap_or_default();
         let mut spans = Vec::new();
@@ -120,6 +121,8 @@ impl Span {
                 }));
             }
         }
+        let mut seen = HashSet::new();
+        spans.retain(|span: &Span| seen.insert(span.id().to_owned()));
         spans
     }
 
