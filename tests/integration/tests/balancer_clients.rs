@@ -363,6 +363,7 @@ async fn each_client_behind_a_trusted_hop_has_a_rate_of_its_own() -> Result<()> 
         );
     }
     // Who is not trusted cannot choose whose allowance it uses up.
+    let began = Instant::now();
     let liar = client_at(&balancer, 10, true)?;
     let mut refused = 0;
     for number in 0..10 {
@@ -371,7 +372,9 @@ async fn each_client_behind_a_trusted_hop_has_a_rate_of_its_own() -> Result<()> 
             .header("x-forwarded-for", format!("192.0.2.{}", 100 + number));
         refused += u32::from(request.send().await?.status() == 429);
     }
-    ensure!(refused >= 4, "{refused}");
+    // One a second is allowed again.
+    let earned = u32::try_from(began.elapsed().as_secs())? + 1;
+    ensure!(refused + earned >= 5, "{refused}, and {earned} earned");
     let honest = client_at(&balancer, 9, true)?;
     let request = honest
         .get(balancer.url("/"))

@@ -188,7 +188,7 @@ async fn a_websocket_on_a_drained_backend_is_told_1001_at_the_deadline_and_not_b
     let world = World::new()?;
     let (one, goodbyes) = world.echoing("web-1")?;
     let (other, _) = world.echoing("web-2")?;
-    let keys = "[balancing]\ndrain_deadline_s = 2\n";
+    let keys = "[balancing]\ndrain_deadline_s = 5\n";
     let balancer = world.balancer_over(&two(&one, &other), keys).await?;
     balancer.wait_for_states(&["up", "up"]).await?;
     for verb in ["drain", "maint"] {
@@ -203,7 +203,7 @@ async fn a_websocket_on_a_drained_backend_is_told_1001_at_the_deadline_and_not_b
         balancer.wait_for_in_flight(&[0, 1]).await?;
         let took = began.elapsed();
         ensure!(
-            took >= Duration::from_secs(2) && took < Duration::from_secs(5),
+            took >= Duration::from_secs(5) && took < 2 * SOON,
             "{took:?}"
         );
         let mut said = Vec::new();
@@ -225,7 +225,7 @@ async fn a_websocket_on_a_drained_backend_is_told_1001_at_the_deadline_and_not_b
     balancer.tell(&["drain", "web-1"]).await?;
     balancer.wait_for_state("web-1", "drain").await?;
     balancer.tell(&["ready", "web-1"]).await?;
-    while began.elapsed() < Duration::from_millis(2500) {
+    while began.elapsed() < Duration::from_secs(6) {
         for socket in &mut sockets {
             ensure!(socket.is_alive().await, "it has ended");
         }

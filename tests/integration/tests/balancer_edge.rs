@@ -391,7 +391,7 @@ async fn a_head_that_trickles_in_is_cut_by_a_total_deadline() -> Result<()> {
         "{answer}"
     );
     ensure!(
-        began.elapsed() < Duration::from_secs(3),
+        began.elapsed() < Duration::from_secs(8),
         "{:?}",
         began.elapsed()
     );
@@ -421,7 +421,7 @@ async fn an_idle_connection_is_closed_after_the_first_request_too() -> Result<()
             "{head}"
         );
     }
-    let rest = raw.read_to_end(Duration::from_secs(3)).await?;
+    let rest = raw.read_to_end(SOON).await?;
     ensure!(rest.is_empty(), "{rest}");
     Ok(())
 }

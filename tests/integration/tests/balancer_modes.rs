@@ -2,8 +2,11 @@
 
 mod balancer_common;
 
+use std::sync::Arc;
+
 use anyhow::{Result, ensure};
 use balancer_common::{Backend, Balancer, Conversation, SOON, World};
+use tokio::sync::{Notify, Semaphore};
 
 /// The second is on standby.
 fn with_standby<'a>(one: &'a Backend, two: &'a Backend) -> [(&'a str, u16, &'a str); 2] {
@@ -190,14 +193,21 @@ async fn who_waits_is_served_by_the_standby_when_it_steps_in() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_retry_goes_to_the_standby_also_while_others_wait() -> Result<()> {
     let world = World::new()?;
-    let one = world.raw_backend("web-1", |mut on: Conversation| async move {
-        if on.path() == "/breaks" {
-            tokio::time::sleep(std::time::Duration::from_millis(300)).await;
-            return on.reset();
+    // Each breaks, or answers, when it is let go.
+    let (break_off, others_go) = (Arc::new(Notify::new()), Arc::new(Semaphore::new(0)));
+    let held = (Arc::clone(&break_off), Arc::clone(&others_go));
+    let one = world.raw_backend("web-1", move |mut on: Conversation| {
+        let (break_off, others_go) = held.clone();
+        async move {
+            if on.path() == "/breaks" {
+                break_off.notified().await;
+                return on.reset();
+            }
+            // It is closed in the end.
+            let _ = others_go.acquire().await;
+            on.answer("web-1").await?;
+            on.go_on()
         }
-        tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
-        on.answer("web-1").await?;
-        on.go_on()
     })?;
     let two = world.backend("web-2").await?;
     let list = [
@@ -213,9 +223,10 @@ async fn a_retry_goes_to_the_standby_also_while_others_wait() -> Result<()> {
     one.wait_for_heard(1).await?;
     let others: Vec<_> = (0..4).map(|_| ask("/")).collect();
     balancer.wait_for_waiting(3).await?;
-    let response = breaks.await??;
+    break_off.notify_one();
+    let response = tokio::time::timeout(SOON, breaks).await???;
     ensure!(response.headers()["x-served-by"] == "web-2", "{response:?}");
-    ensure!(!others[3].is_finished(), "the others were done before it");
+    others_go.close();
     for other in others {
         let response = other.await??;
         ensure!(response.headers()["x-served-by"] == "web-1", "{response:?}");

@@ -1422,8 +1422,8 @@ async fn parallel_transfers_never_take_what_is_not_there_and_the_sum_stays_zero(
 
     bob.send(&b, &a, 150).await?.is(StatusCode::CREATED)?;
     let (there, back) = futures::future::try_join(
-        futures::future::try_join_all((0..50).map(|_| ada.send(&a, &b, 1))),
-        futures::future::try_join_all((0..50).map(|_| bob.send(&b, &a, 1))),
+        futures::future::try_join_all((0..15).map(|_| ada.send(&a, &b, 1))),
+        futures::future::try_join_all((0..15).map(|_| bob.send(&b, &a, 1))),
     )
     .await?;
     for answer in there.iter().chain(&back) {

@@ -31,6 +31,9 @@ async fn what_is_dropped_anywhere_leaves_every_connection_in_step() -> Result<()
         let small = RouterConfig {
             max_connections,
             write_reserve,
+            // A commit that was dropped holds its connection until the disk has answered it.
+            acquire_timeout_ms: 10_000,
+            statement_timeout_ms: 15_000,
             ..config(&pair)
         };
         let web = Web::start(&pair, small).await?;
@@ -45,6 +48,12 @@ async fn what_is_dropped_anywhere_leaves_every_connection_in_step() -> Result<()
             let name = i64::from(max_connections) * 1000 + number;
             let what = drops.one(name).await;
             let what = what.with_context(|| format!("seed {seed}, number {name}"))?;
+            // Where all that there may be are given up, a write is refused until the server has closed one.
+            wait_until("what was given up is closed", SOON, async || {
+                web.metric("router_abandoned_connections", &["mysql-1"])
+                    .is_ok_and(|count| count < f64::from(max_connections))
+            })
+            .await?;
             let right = timeout(
                 SOON,
                 the_next_get_their_own_answers(&web, name, &mut drops.random),

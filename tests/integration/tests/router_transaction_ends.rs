@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use futures::TryStreamExt;
-use harness::{Account, Direction, Pair, wait_until};
+use harness::{Account, Direction, Pair, wait_for, wait_until};
 use replication::errors;
 use router::{Router, RouterConfig, RouterError, Transaction};
 use router_common::{
@@ -338,8 +338,10 @@ async fn a_deadlock_is_tried_again(web: &Web) -> Result<()> {
     }
     same(&get(&strong(web), 0).await?, &2)?;
     same(&get(&strong(web), 1).await?, &2)?;
-    same(&runs.load(Ordering::Acquire), &3)?;
-    same(&(retried()? - before), &1.0)
+    // Who is chosen to be rolled back may then wait too long for the other one's commit.
+    let runs = runs.load(Ordering::Acquire);
+    ensure!(runs >= 3, "{runs} runs");
+    same(&(retried()? - before), &(runs as f64 - 2.0))
 }
 
 fn strong(web: &Web) -> Router {
@@ -545,11 +547,13 @@ async fn a_commit_whose_answer_is_lost_is_unknown_and_not_done_again(pair: &Pair
         same(&runs.load(Ordering::Acquire), &1).context("begun again")?;
         link.heal();
         web.is_whole().await?;
-        // What the application can find out, by what was written in it: the session's reads see it, if it is there.
-        let found: Option<i32> = sqlx::query_scalar("SELECT id FROM counters WHERE id = ?")
-            .bind(id)
-            .fetch_optional(&session)
-            .await?;
+        // What the application can find out, by what was written in it: the session's reads see it, if it is there. That all is whole may
+        // have been said before the cut was noticed.
+        let found: Option<i32> = wait_for("it is read", SOON, async || {
+            let look = sqlx::query_scalar("SELECT id FROM counters WHERE id = ?");
+            look.bind(id).fetch_optional(&session).await.ok()
+        })
+        .await?;
         let is_done = frozen == Direction::ToClient;
         same(&found.is_some(), &is_done)?;
         ensure!(

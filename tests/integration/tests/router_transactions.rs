@@ -32,7 +32,7 @@ fn small(pair: &Pair) -> RouterConfig {
     RouterConfig {
         max_connections: 3,
         write_reserve: 1,
-        acquire_timeout_ms: 400,
+        acquire_timeout_ms: 2500,
         ..config(pair)
     }
 }
@@ -88,7 +88,7 @@ async fn a_transaction_that_is_dropped_is_rolled_back(pair: &Pair, web: &Web) ->
     })
     .await?;
     ensure!(session.causal_token().await?.is_none());
-    same(&web.metric("router_in_flight", &["mysql-1"])?, &0.0)
+    none_is_held(web).await
 }
 
 async fn a_transaction_that_reads_is_on_the_replica_and_changes_nothing(
@@ -150,7 +150,7 @@ async fn writes_that_find_no_connection_are_refused_in_time_and_counted(web: &We
     same(&kind(&refused), &"Overloaded".to_owned())?;
     same(&ours(set(&session, 0, 9).await)?, &"Overloaded".to_owned())?;
     ensure!(
-        began.elapsed() < Duration::from_secs(3),
+        began.elapsed() < Duration::from_secs(15),
         "two refusals took {:?}",
         began.elapsed()
     );

@@ -68,6 +68,8 @@ pub(crate) fn config(pair: &Pair) -> RouterConfig {
         max_lag_ms: 1500,
         statement_timeout_ms: 3000,
         probe_interval_ms: 100,
+        // One look that a busy machine makes late is not a server that is away.
+        probe_timeout_ms: 1000,
         ..RouterConfig::new(servers, "ledger")
     }
 }

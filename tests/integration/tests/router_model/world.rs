@@ -118,6 +118,7 @@ impl World {
             servers: vec![endpoint(0), endpoint(1)],
             // Short, so that a round sees many of them.
             statement_timeout_ms: 1500,
+            probe_timeout_ms: 500,
             ..config(&self.pair)
         }
     }
