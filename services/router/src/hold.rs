@@ -1,7 +1,7 @@
 //! Writes that wait for the end of a switchover, instead of failing for a fraction of a second.
 //!
-//! The arbiter publishes that the primary is about to change, lets what has begun finish, and publishes the new one. What comes meanwhile is
-//! held here: bounded in time by `hold_timeout_ms`, in number by `max_waiting`.
+//! The arbiter publishes that the primary is about to change, lets what has begun finish, publishes the new one, and lets everybody write
+//! there. What comes meanwhile is held here: bounded in time by `hold_timeout_ms`, in number by `max_waiting`.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -19,7 +19,7 @@ pub(crate) async fn writes(shared: &Shared, deadline: Instant) -> Result<(), Rou
     let deadline = deadline.min(Instant::now() + limit);
     let over = shared.until(|view| !view.holds_writes() && view.writable_primary().is_some());
     let waited = timeout_at(deadline, over).await;
-    if waited.is_err() && shared.view.load().holds_writes() {
+    if waited.is_err() && shared.view.load().is_to_change() {
         shared.metrics.hold_expired.inc();
         return Err(RouterError::Maintenance {
             reason: format!("a switchover takes longer than {limit:?}"),

@@ -287,9 +287,21 @@ impl View {
             .filter(|&primary| self.servers[primary].up && self.is_the_published(primary))
     }
 
-    /// Whether writes wait: the primary is about to change, as planned.
+    /// Whether writes wait: the primary is about to change, or about to be opened.
     pub(crate) fn holds_writes(&self) -> bool {
+        self.is_to_change() || self.is_opening()
+    }
+
+    /// Whether the primary is about to change, as planned.
+    pub(crate) fn is_to_change(&self) -> bool {
         self.row.as_ref().map(ClusterRow::published) == Some(Published::Switchover)
+    }
+
+    /// Whether the arbiter writes on the primary already, and everybody may in a moment: it publishes the primary before that.
+    fn is_opening(&self) -> bool {
+        let primary = self.readable_primary();
+        let facts = primary.and_then(|primary| self.servers[primary].facts.as_ref());
+        facts.is_some_and(|facts| facts.read_only && !facts.super_read_only && !facts.offline_mode)
     }
 
     /// A server of the primary's name with another data directory is another server.
@@ -680,6 +692,19 @@ mod tests {
             [primary(0, executed(["1-7", ""]), &changing), away()],
         );
         assert!(view.holds_writes());
+    }
+
+    #[test]
+    fn a_primary_that_the_arbiter_is_opening_holds_writes() {
+        let steady = row(1, 0, "steady");
+        let at_the_door = |super_read_only| {
+            let mut answer = primary(0, executed(["1-7", ""]), &steady).unwrap();
+            answer.facts.read_only = true;
+            answer.facts.super_read_only = super_read_only;
+            after(&View::unknown(2), [Ok(answer), away()])
+        };
+        assert!(at_the_door(false).holds_writes());
+        assert!(!at_the_door(true).holds_writes());
     }
 
     #[test]
