@@ -51,10 +51,7 @@ pub(crate) async fn the_status_page_shows_the_whole_stack_as_prometheus_sees_it(
         last.is_none()
     });
     let well = well.await;
-    if let (Err(_), Some(why)) = (&well, last) {
-        return Err(why);
-    }
-    well?;
+    well.map_err(|error| last.unwrap_or(error))?;
     let complaints = browser.complaints().await?;
     ensure!(complaints.is_empty(), "{complaints:#?}");
     let pictures = root().join("target/screenshots");

@@ -6,7 +6,13 @@ use std::{
 };
 
 use anyhow::{Result, bail};
-use arbiter::{config::Config, events::Event, run::run, state::Store, status::Status};
+use arbiter::{
+    config::Config,
+    events::Event,
+    run::run,
+    state::{Phase, Store},
+    status::Status,
+};
 use chassis::{
     admin,
     cli::{self, Invocation},
@@ -171,10 +177,11 @@ async fn tell(config: &Config, command: Command) -> Result<()> {
 
 /// Waits until that is published and no commit waits for the server any more.
 async fn is_out(config: &Config, server: &str) -> Result<()> {
+    let phase = Phase::Maintenance(server.to_owned()).to_string();
     let begun = Instant::now();
     loop {
         let now = status(config).await?;
-        if now.phase != format!("maintenance {server}") {
+        if now.phase != phase {
             bail!("the maintenance was ended by something else: `arbiter events` says by what");
         }
         let commits_wait = now.servers.iter().any(|server| server.semi_sync);

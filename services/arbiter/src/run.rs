@@ -158,8 +158,7 @@ async fn live(config: Config, traces: Traces) -> Result<()> {
         logins: RefusedLogins::default(),
         metrics,
         spans: Spans::new(traces),
-        said: Vec::new(),
-        refused: Vec::new(),
+        said: <[Vec<String>; 2]>::default(),
         failing: None,
     };
     tokio::select! {
@@ -231,8 +230,8 @@ struct Arbiter {
     metrics: Metrics,
     spans: Spans,
     events: Events,
-    said: Vec<String>,
-    refused: Vec<String>,
+    /// The waits and the refusals that were told last, without their numbers.
+    said: [Vec<String>; 2],
     failing: Option<Failing>,
 }
 
@@ -303,10 +302,10 @@ impl Arbiter {
         let carried_out = self.carry_out(&decision, &mut trace);
         let carried_out = carried_out.instrument(lines).await;
         self.failing = trace.failure().map(|failure| Failing {
-            since: match &self.failing {
-                Some(failing) => failing.since,
-                None => Instant::now(),
-            },
+            since: self
+                .failing
+                .as_ref()
+                .map_or_else(Instant::now, |failing| failing.since),
             failure: failure.to_owned(),
         });
         // The same once more has not led on; what is waited for instead takes its time.
@@ -315,13 +314,14 @@ impl Arbiter {
             self.log(&decision, &trace, asked.as_ref(), &known);
             self.spans.send(trace, decision, &known);
         }
-        match (asked, &carried_out) {
-            (None, _) => {}
-            (Some(request), Err(error)) => request.refuse(format!("nothing was changed: {error}")),
-            (Some(request), Ok(_)) => {
-                // Who asked looks at the status next, and is not to find what was before.
-                status.send_modify(|(status, _)| status.record(self.state.as_ref()));
-                request.grant(self.state.as_ref());
+        if let Some(request) = asked {
+            match &carried_out {
+                Err(error) => request.refuse(format!("nothing was changed: {error}")),
+                Ok(_) => {
+                    // Who asked looks at the status next, and is not to find what was before.
+                    status.send_modify(|(status, _)| status.record(self.state.as_ref()));
+                    request.grant(self.state.as_ref());
+                }
             }
         }
         Ok(carried_out? && leads_on)
@@ -435,14 +435,10 @@ impl Arbiter {
             }
         }
         self.metrics.set(&now);
-        let refused = without_numbers(&now.refusals);
-        if refused != self.refused {
-            if !refused.is_empty() {
-                self.add(Event::of_nothing(now.clone()));
-            }
-            self.refused.clone_from(&refused);
+        let said = [&now.waits, &now.refusals].map(|sentences| without_numbers(sentences));
+        if said[1] != self.said[1] && !said[1].is_empty() {
+            self.add(Event::of_nothing(now.clone()));
         }
-        let said = [without_numbers(&now.waits), refused].concat();
         if said != self.said {
             for wait in &now.waits {
                 tracing::warn!(wait, "waiting");
@@ -450,7 +446,7 @@ impl Arbiter {
             for refusal in &now.refusals {
                 tracing::error!(refusal, "refused");
             }
-            if said.is_empty() {
+            if said.iter().all(Vec::is_empty) {
                 tracing::info!("nothing is waited for");
             }
             self.said = said;

@@ -318,7 +318,6 @@ impl Store {
         let state: State =
             serde_json::from_str(json).map_err(|error| self.damaged(&error.to_string()))?;
         // Whoever wrote it may have ended before it was on disk.
-        let sync = |path: &Path| File::open(path).and_then(|file| file.sync_all());
         sync(&self.path())
             .and_then(|()| sync(&self.directory))
             .map_err(self.io())?;
@@ -360,9 +359,7 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(self.io()(error)),
         }
-        File::open(&self.directory)
-            .and_then(|directory| directory.sync_all())
-            .map_err(self.io())?;
+        sync(&self.directory).map_err(self.io())?;
         Ok(Some(kept))
     }
 
@@ -379,10 +376,15 @@ impl Store {
             write!(file, "{}\n{json}", checksum(&json))?;
             file.sync_all()?;
             fs::rename(&temporary, self.path())?;
-            File::open(&self.directory)?.sync_all()
+            sync(&self.directory)
         };
         write().map_err(self.io())
     }
+}
+
+/// Waits until a file's content, or a directory's names, are on disk.
+fn sync(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
 }
 
 fn checksum(json: &str) -> String {

@@ -177,8 +177,7 @@ pub(crate) async fn one_request_is_one_trace_from_the_edge_to_the_statements(
     ensure!(x_db == said, "{x_db} is not {said}");
 
     // Everybody's lines of it are found by its id, as soon as the engine has written them down.
-    let asked = ["logs", "--json"].into_iter().chain(WITH_LINES);
-    let asked: Vec<&str> = asked.collect();
+    let asked = [&["logs", "--json"][..], &WITH_LINES].concat();
     let end = Instant::now() + SOON;
     loop {
         let logs = stack.stack(&asked)?;

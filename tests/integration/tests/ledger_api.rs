@@ -1551,16 +1551,13 @@ async fn a_lock_that_does_not_come_is_asked_for_once_more() -> Result<()> {
 
 /// The transaction that waits for a lock, other than this one, as soon as there is one.
 async fn who_waits(monitor: &mut MySqlConnection, but: u64) -> Result<u64> {
-    let deadline = Instant::now() + SOON;
-    loop {
-        let waits = "SELECT CAST(MAX(requesting_engine_transaction_id) AS UNSIGNED) FROM performance_schema.data_lock_waits";
-        let waits: Option<u64> = sqlx::query_scalar(waits).fetch_one(&mut *monitor).await?;
-        if let Some(waits) = waits.filter(|waits| *waits != but) {
-            return Ok(waits);
-        }
-        ensure!(Instant::now() < deadline, "nobody waits for a lock");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let waits = "SELECT CAST(MAX(requesting_engine_transaction_id) AS UNSIGNED) FROM performance_schema.data_lock_waits";
+    wait_for("somebody waits for a lock", SOON, async || {
+        let asked = sqlx::query_scalar(waits).fetch_one(&mut *monitor).await;
+        let waits: Option<u64> = asked.ok()?;
+        waits.filter(|waits| *waits != but)
+    })
+    .await
 }
 
 #[tokio::test]

@@ -16,10 +16,10 @@ use crate::step::Step;
 /// Commits wait for the replica only when at most this many transactions have not been received by it: they wait until it has them. How many it has
 /// not applied does not matter to them, and a primary that waits is one that the replica's applier can catch up with.
 const BACKLOG_MAX: u64 = 100;
-/// How long a primary that waits for nobody may commit nothing before that is said: the heartbeats come back a moment after it was left alone.
-const COMMITS_NOTHING_MAX: Duration = Duration::from_secs(3);
 /// From here on it does not wait for its disk.
 const BACKLOG_RELAXED: u64 = 1_000;
+/// How long a primary that waits for nobody may commit nothing before that is said: the heartbeats come back a moment after it was left alone.
+const COMMITS_NOTHING_MAX: Duration = Duration::from_secs(3);
 
 pub(super) fn decide(
     roles: &Roles<'_>,
